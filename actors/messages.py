@@ -1,0 +1,34 @@
+"""What may be said to the aggregate actors, besides `actors.runtime.reaction.React`."""
+
+from __future__ import annotations
+
+import msgspec
+
+from events.log.log import Origin, Write
+
+
+class Execute(msgspec.Struct, frozen=True):
+    """Carry out a command of the actor's aggregate. The answer is the list of recorded events.
+
+    `also` are writes to other streams that must happen in the same transaction or not at all.
+    Errors of `decide` and of the log reach the asker.
+    """
+
+    command: object
+    origin: Origin
+    also: tuple[Write, ...] = ()
+
+
+class Inspect(msgspec.Struct, frozen=True):
+    """Ask for the actor's state. The answer is the live state: read it, never change it."""
+
+
+class Consult(msgspec.Struct, frozen=True):
+    """Ask a handshake book about a sender; the answer is an `events.policy.Standing`.
+
+    `identities` are the texts under which the sender may stand in the book, best first (wire spec
+    section 4.3): DID, email as received, email in lower case …
+    """
+
+    identities: tuple[str, ...]
+    email: str = ""

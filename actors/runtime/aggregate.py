@@ -1,0 +1,190 @@
+"""The base of actors that keep one stream: state is folded from events, commands are decided on it.
+
+A snapshot is a cache of the fold: taken behind the asker's back, ignored when it can't be read, worth nothing
+but time. The state object is never changed in place, so a failed append leaves it as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+import msgspec
+
+from actors.runtime.loop_actor import LoopActor, report
+from actors.runtime.reaction import React
+from events.errors import AlreadyAnswered, CorruptRecord, MailioError, VersionConflict
+from events.event import Event, Recorded
+from events.log.log import Log, Origin, SnapshotStore, Write
+
+State = TypeVar("State", bound=msgspec.Struct)
+Command = TypeVar("Command")
+Folded = TypeVar("Folded")
+
+PAGE = 500
+"""Events read at once when a stream is loaded."""
+
+CONFLICTS = 8
+"""Times a command is decided again after another writer was faster; two workers on one stream are rare."""
+
+
+def fold(evolve: Callable[[Folded, Event], Folded], state: Folded, records: Iterable[Recorded]) -> Folded:
+    """Apply the events of the records to a state, in order."""
+    for record in records:
+        state = evolve(state, record.event)
+    return state
+
+
+class Execute(msgspec.Struct, frozen=True, kw_only=True):
+    """Message to an aggregate: carry out a command; the answer is the list of recorded events.
+
+    `extra` are writes to other streams that stand or fall with it.
+    """
+
+    command: Any
+    origin: Origin
+    extra: tuple[Write, ...] = ()
+
+
+class AggregateActor(LoopActor, Generic[State, Command]):
+    """One stream, its state, and who decides on it.
+
+    Subclasses set the class attributes, define `stream_of`, `initial`, `decide`, `evolve`, and, as they need,
+    `react` (an event of the log that concerns them) and `handle` (all other messages, such as queries that read
+    `state`). All are called one at a time.
+    """
+
+    state_type: ClassVar[type[msgspec.Struct]]
+    """What a snapshot is decoded to."""
+    state_schema: ClassVar[int] = 1
+    """Raised when `state_type` or the meaning of its members changes: older snapshots are then ignored."""
+    snapshot_every: ClassVar[int] = 200
+    """Events between two snapshots; reading 200 events costs about as much as a snapshot."""
+
+    state: State
+    version: int
+
+    def __init__(self, key: str, log: Log, snapshots: SnapshotStore) -> None:
+        super().__init__()
+        self.key = key
+        self.log = log
+        self.snapshots = snapshots
+        self.stream = self.stream_of(key)
+        self.state = self.initial(key)
+        self.version = 0
+        self._snapshot_version = 0
+        self._snapshot: asyncio.Task[None] | None = None
+
+    @staticmethod
+    @abstractmethod
+    def stream_of(key: str) -> str:
+        """Name the actor's stream."""
+
+    @staticmethod
+    @abstractmethod
+    def initial(key: str) -> State:
+        """Return the state before the first event."""
+
+    @staticmethod
+    @abstractmethod
+    def decide(state: State, command: Command) -> Sequence[Event]:
+        """Return what happens; raise when the command is refused. Pure."""
+
+    @staticmethod
+    @abstractmethod
+    def evolve(state: State, event: Event) -> State:
+        """Return the state after the event. Pure."""
+
+    async def react(self, record: Recorded) -> Any:
+        """Answer an event of the log: append with `Origin(answers=True, cause=record.metadata)`, once per cause."""
+        raise NotImplementedError(f"{type(self).__name__} does not react to {type(record.event).__name__}")
+
+    async def handle(self, message: Any) -> Any:
+        """Answer any other message."""
+        raise NotImplementedError(f"{type(self).__name__} does not know {type(message).__name__}")
+
+    async def on_receive(self, message: Any) -> Any:
+        """Hand the message to `react`, `execute` or `handle`."""
+        match message:
+            case React(record=record):
+                return await self.react(record)
+            case Execute(command=command, origin=origin, extra=extra):
+                return await self.execute(command, origin, extra=extra)
+            case _:
+                return await self.handle(message)
+
+    async def on_activate(self) -> None:
+        """Restore the state: newest snapshot, then the events after it."""
+        await self._restore_snapshot()
+        await self.refresh()
+
+    async def refresh(self) -> None:
+        """Apply the events that the stream has and the state does not."""
+        while page := await self.log.stream(self.stream, self.version, PAGE):
+            self._apply(page)
+
+    async def execute(self, command: Command, origin: Origin, *, extra: Sequence[Write] = ()) -> list[Recorded]:
+        """Decide, append (with `extra`, all or nothing), evolve; return all that was recorded.
+
+        Raises what `decide` raises, AlreadyAnswered, StorageUnavailable; VersionConflict of another stream at
+        once, of the own stream after `CONFLICTS` fresh decisions.
+        """
+        for left in reversed(range(CONFLICTS)):
+            writes = self._writes(command, extra)
+            if not writes:
+                return []
+            try:
+                recorded = await self.log.append(*writes, origin=origin)
+            except VersionConflict as conflict:
+                if conflict.stream != self.stream or not left:
+                    raise
+                await self.refresh()
+            except AlreadyAnswered:
+                await self.refresh()
+                raise
+            else:
+                self._apply([record for record in recorded if record.stream == self.stream])
+                self._snapshot_if_due()
+                return recorded
+        raise AssertionError("unreachable")
+
+    def _writes(self, command: Command, extra: Sequence[Write]) -> list[Write]:
+        events = tuple(self.decide(self.state, command))
+        own = [Write(self.stream, events, self.version)] if events else []
+        return [*own, *extra]
+
+    def _apply(self, records: Sequence[Recorded]) -> None:
+        if records:
+            self.state = fold(self.evolve, self.state, records)
+            self.version = records[-1].version
+
+    async def _restore_snapshot(self) -> None:
+        """Start from the newest snapshot if it can be read and the stream is as long as it says."""
+        try:
+            found = await self.snapshots.load(self.stream, self.state_schema)
+            if found is None:
+                return
+            version, encoded = found
+            state = msgspec.msgpack.decode(encoded, type=self.state_type)
+        except (msgspec.MsgspecError, MailioError, OSError) as error:
+            report(self.loop, f"snapshot of {self.stream} is ignored", error)
+            return
+        if not await self.log.stream(self.stream, version - 1, 1):
+            report(self.loop, f"snapshot of {self.stream} is ignored", CorruptRecord("it is newer than its stream"))
+            return
+        self.state = state  # type: ignore[assignment]  # decoded as state_type, which is State at run time
+        self.version = self._snapshot_version = version
+
+    def _snapshot_if_due(self) -> None:
+        if self._snapshot is None and self.version - self._snapshot_version >= self.snapshot_every:
+            self._snapshot = self.loop.create_task(self._take_snapshot(self.state, self.version))
+
+    async def _take_snapshot(self, state: State, version: int) -> None:
+        try:
+            await self.snapshots.save(self.stream, version, self.state_schema, msgspec.msgpack.encode(state))
+        except Exception as error:  # noqa: BLE001 - a cache miss later; reported, and tried again at the next interval
+            report(self.loop, f"snapshot of {self.stream} was not saved", error)
+        self._snapshot_version = version
+        self._snapshot = None

@@ -1,0 +1,321 @@
+"""An account: who somebody is on this node, how they prove it, and what they show of themselves.
+
+Private keys never reach the node; it keeps public keys, hashes and what the user's client encrypted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from events.errors import Conflict, Forbidden, InvalidInput, NotFound
+from events.event import Event
+
+STREAM = "account-"
+EMAIL_STREAM = "email-"
+
+MAX_PASSKEYS = 20
+"""Passkeys of one account: a few devices of a few years."""
+
+PROFILE_MEMBERS = frozenset(
+    ("displayName", "phone", "picture", "jobTitle", "company", "description", "whatToShare")
+)
+"""Text members of a profile that its owner may set (wire spec section 6.2); `social` is apart."""
+
+MAX_PROFILE_TEXT = 2_000
+"""Characters in one member of a profile."""
+
+
+def stream(address: str) -> str:
+    """Name of the stream of one account."""
+    return STREAM + address
+
+
+def email_stream(email: str) -> str:
+    """Name of the stream that reserves an email (normalised): its first event wins the name."""
+    return EMAIL_STREAM + hashlib.sha256(email.encode()).hexdigest()
+
+
+class Passkey(msgspec.Struct, frozen=True, kw_only=True):
+    """A WebAuthn credential: what is needed to check its next signature."""
+
+    id: str
+    public_key: str
+    sign_count: int
+    transports: tuple[str, ...] = ()
+    aaguid: str = ""
+    backed_up: bool = False
+
+
+class SmartKey(msgspec.Struct, frozen=True, kw_only=True):
+    """The client's encrypted secret and the node's share of its password (wire spec section 1.13)."""
+
+    encrypted: str
+    password_share: str
+    pre_rotated_key: str = ""
+
+
+class EmailClaimed(Event, frozen=True, kw_only=True):
+    """An email belongs to an account from now on."""
+
+    email: str
+    address: str
+
+
+class AccountOpened(Event, frozen=True, kw_only=True):
+    """Somebody registered, or an operator added them.
+
+    Keys are base64 of 32 bytes. `email_hash` is that of wire spec section 1.8. `did_document` and
+    `credential` are the JSON texts that were issued. `password_hash` is for the sync door.
+    """
+
+    address: str
+    email: str
+    email_hash: str
+    signing_key: str
+    agreement_key: str
+    did_document: str
+    credential: str
+    password_hash: str
+    opened_at: int
+    display_name: str = ""
+
+
+class AccountDisabled(Event, frozen=True, kw_only=True):
+    """An operator shut the account: no login, no new mail, nothing lost."""
+
+    reason: str = ""
+
+
+class AccountEnabled(Event, frozen=True, kw_only=True):
+    """An operator opened the account again."""
+
+
+class ProfileChanged(Event, frozen=True, kw_only=True):
+    """The owner changed what they show of themselves."""
+
+    profile: dict[str, str]
+    social: dict[str, str] = {}
+    changed_at: int = 0
+
+
+class PasskeyAdded(Event, frozen=True, kw_only=True):
+    """A device can log in from now on."""
+
+    passkey: Passkey
+
+
+class PasskeyUsed(Event, frozen=True, kw_only=True):
+    """A device logged in; its counter moved."""
+
+    id: str
+    sign_count: int
+
+
+class SmartKeyStored(Event, frozen=True, kw_only=True):
+    """The client left its encrypted secret with the node."""
+
+    smart_key: SmartKey
+
+
+class DatabasePasswordChanged(Event, frozen=True, kw_only=True):
+    """The password of the sync door changed."""
+
+    password_hash: str
+
+
+class TokenRevoked(Event, frozen=True, kw_only=True):
+    """A client token was logged out; it would have been valid until `expires` (seconds)."""
+
+    token: str
+    expires: int
+
+
+class OpenAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """Open an account with everything that was issued for it."""
+
+    opened: AccountOpened
+    passkey: Passkey | None = None
+    smart_key: SmartKey | None = None
+
+
+class DisableAccount(msgspec.Struct, frozen=True):
+    """Shut the account."""
+
+    reason: str = ""
+
+
+class EnableAccount(msgspec.Struct, frozen=True):
+    """Open it again."""
+
+
+class ChangeProfile(msgspec.Struct, frozen=True):
+    """Set profile members; empty texts remove them. `at` is in milliseconds."""
+
+    profile: dict[str, str]
+    social: dict[str, str]
+    at: int
+
+
+class AddPasskey(msgspec.Struct, frozen=True):
+    """Let a device log in."""
+
+    passkey: Passkey
+
+
+class UsePasskey(msgspec.Struct, frozen=True):
+    """Record a login by passkey and its counter (WebAuthn level 3, section 6.1.1)."""
+
+    id: str
+    sign_count: int
+
+
+class ChangeDatabasePassword(msgspec.Struct, frozen=True):
+    """Set the password of the sync door."""
+
+    password_hash: str
+
+
+class RevokeToken(msgspec.Struct, frozen=True):
+    """Log a token out. `now` and `expires` are in seconds."""
+
+    token: str
+    expires: int
+    now: int
+
+
+Command = (
+    OpenAccount
+    | DisableAccount
+    | EnableAccount
+    | ChangeProfile
+    | AddPasskey
+    | UsePasskey
+    | ChangeDatabasePassword
+    | RevokeToken
+)
+
+
+class Account(msgspec.Struct):
+    """State of one account."""
+
+    address: str
+    opened: AccountOpened | None = None
+    enabled: bool = False
+    password_hash: str = ""
+    passkeys: dict[str, Passkey] = {}
+    smart_key: SmartKey | None = None
+    revoked: dict[str, int] = {}
+    profile: dict[str, str] = {}
+    social: dict[str, str] = {}
+    changed_at: int = 0
+
+
+def initial(address: str) -> Account:
+    """Return an account that nobody has opened."""
+    return Account(address=address)
+
+
+def decide(state: Account, command: Command) -> Sequence[Event]:
+    """Say what happened because of a command.
+
+    Raises Conflict, NotFound, Forbidden, InvalidInput.
+    """
+    if isinstance(command, OpenAccount):
+        return _open(state, command)
+    if state.opened is None:
+        raise NotFound("no such account", state.address)
+    match command:
+        case DisableAccount():
+            return [AccountDisabled(reason=command.reason)] if state.enabled else []
+        case EnableAccount():
+            return [] if state.enabled else [AccountEnabled()]
+        case ChangeProfile():
+            return [_change_profile(command)]
+        case AddPasskey():
+            return [_add_passkey(state, command)]
+        case UsePasskey():
+            return [_use_passkey(state, command)]
+        case ChangeDatabasePassword():
+            return [DatabasePasswordChanged(password_hash=command.password_hash)]
+        case RevokeToken():
+            return _revoke(state, command)
+
+
+def _open(state: Account, command: OpenAccount) -> Sequence[Event]:
+    if state.opened is not None:
+        raise Conflict("user already exists", state.address)
+    events: list[Event] = [command.opened]
+    if command.passkey:
+        events.append(PasskeyAdded(passkey=command.passkey))
+    if command.smart_key:
+        events.append(SmartKeyStored(smart_key=command.smart_key))
+    return events
+
+
+def _change_profile(command: ChangeProfile) -> Event:
+    unknown = command.profile.keys() - PROFILE_MEMBERS
+    if unknown:
+        raise InvalidInput(f"not a member of a profile: {min(unknown)}")
+    texts = (*command.profile.values(), *command.social.values(), *command.social)
+    if any(len(text) > MAX_PROFILE_TEXT for text in texts):
+        raise InvalidInput(f"a profile text has {MAX_PROFILE_TEXT} characters at most")
+    profile = {key: text for key, text in command.profile.items() if text}
+    social = {key: text for key, text in command.social.items() if text}
+    return ProfileChanged(profile=profile, social=social, changed_at=command.at)
+
+
+def _add_passkey(state: Account, command: AddPasskey) -> Event:
+    if command.passkey.id in state.passkeys:
+        raise Conflict("this passkey is known already")
+    if len(state.passkeys) >= MAX_PASSKEYS:
+        raise Conflict(f"an account has {MAX_PASSKEYS} passkeys at most")
+    return PasskeyAdded(passkey=command.passkey)
+
+
+def _use_passkey(state: Account, command: UsePasskey) -> Event:
+    known = state.passkeys.get(command.id)
+    if known is None:
+        raise NotFound("no such passkey")
+    if (command.sign_count or known.sign_count) and command.sign_count <= known.sign_count:
+        raise Forbidden("this passkey may have been copied", f"counter {command.sign_count}")
+    return PasskeyUsed(id=command.id, sign_count=command.sign_count)
+
+
+def _revoke(state: Account, command: RevokeToken) -> Sequence[Event]:
+    if command.token in state.revoked or command.expires <= command.now:
+        return []
+    return [TokenRevoked(token=command.token, expires=command.expires)]
+
+
+def evolve(state: Account, event: Event) -> Account:
+    """Fold one event into the account; the state that was passed in is used up."""
+    match event:
+        case AccountOpened():
+            state.opened = event
+            state.enabled = True
+            state.password_hash = event.password_hash
+            state.profile = {"displayName": event.display_name} if event.display_name else {}
+        case AccountDisabled():
+            state.enabled = False
+        case AccountEnabled():
+            state.enabled = True
+        case ProfileChanged():
+            state.profile, state.social = dict(event.profile), dict(event.social)
+            state.changed_at = event.changed_at
+        case PasskeyAdded():
+            state.passkeys[event.passkey.id] = event.passkey
+        case PasskeyUsed():
+            known = state.passkeys[event.id]
+            state.passkeys[event.id] = msgspec.structs.replace(known, sign_count=event.sign_count)
+        case SmartKeyStored():
+            state.smart_key = event.smart_key
+        case DatabasePasswordChanged():
+            state.password_hash = event.password_hash
+        case TokenRevoked():
+            state.revoked[event.token] = event.expires
+        case _:
+            pass
+    return state

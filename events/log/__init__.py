@@ -1,0 +1,1 @@
+"""The append-only log: one global order, optimistic streams, group commit, a chain of hashes."""

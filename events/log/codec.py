@@ -1,0 +1,159 @@
+"""Between events and the bytes that the log keeps; old shapes are lifted on the way back.
+
+A record's state is one MessagePack array:
+
+    [schema, at, actor, correlation, causation, software, payload]
+
+`at` in milliseconds since the Unix epoch, correlation and causation 16 bytes (causation nil where a
+story begins), payload the event's members as a map. Event id, stream, version and type name stand in
+columns of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any
+
+import msgspec
+
+from events.errors import CorruptRecord, InvalidInput, LimitExceeded, UnknownEventType
+from events.event import EVENT_TYPES, Event, Metadata, Recorded
+from events.log.chain import Row
+
+MAX_STATE_BYTES = 16 * 1024 * 1024
+"""Largest record: twice the largest document a CouchDB server takes by default (8 MiB)."""
+
+Payload = dict[str, Any]
+Upcaster = Callable[[Payload], Payload]
+"""Lifts the members of one schema to those of the next. Pure: the same input gives the same output for ever."""
+
+UPCASTERS: dict[tuple[str, int], Upcaster] = {}
+"""By type name and the schema that it lifts from."""
+
+
+def upcaster(name: str, schema: int) -> Callable[[Upcaster], Upcaster]:
+    """Register the decorated function to lift `name` from `schema` to `schema + 1`."""
+
+    def register(lift: Upcaster) -> Upcaster:
+        if UPCASTERS.setdefault((name, schema), lift) is not lift:
+            raise TypeError(f"two upcasters lift {name} from schema {schema}")
+        return lift
+
+    return register
+
+
+class State(msgspec.Struct, frozen=True, array_like=True):
+    """The array that is stored, its payload not yet looked at."""
+
+    schema: int
+    at: int
+    actor: str
+    correlation: bytes
+    causation: bytes | None
+    software: str
+    payload: msgspec.Raw
+
+
+class Codec:
+    """Encodes and decodes records; keeps one decoder per event type."""
+
+    def __init__(
+        self,
+        types: Mapping[str, type[Event]] = EVENT_TYPES,
+        upcasters: MutableMapping[tuple[str, int], Upcaster] = UPCASTERS,
+    ) -> None:
+        self._types = types
+        self._upcasters = upcasters
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._state = msgspec.msgpack.Decoder(State).decode
+        self._members = msgspec.msgpack.Decoder(dict[str, Any]).decode
+        self._payload: dict[str, tuple[int, Callable[[bytes | msgspec.Raw], Event]]] = {}
+
+    def payload(self, event: Event) -> tuple[bytes, Event]:
+        """Encode an event's members; return them with the event as a reader will see it.
+
+        Structs do not check what they are built from, so what was encoded is decoded again here: an
+        event that could not be read back never gets into the log. Raises InvalidInput then, and where
+        the type is not registered.
+        """
+        name = type(event).__name__
+        if self._types.get(name) is not type(event):
+            raise InvalidInput("not an event", f"{name} is not a registered event type")
+        try:
+            encoded = self._encode(event)
+            return encoded, self._decoder(name)[1](encoded)
+        except (msgspec.MsgspecError, TypeError, ValueError, OverflowError) as error:
+            raise InvalidInput("not a valid event", f"{name}: {error}") from error
+
+    def encode(self, payload: bytes, schema: int, metadata: Metadata) -> bytes:
+        """Return a record's state bytes. Raises LimitExceeded above MAX_STATE_BYTES."""
+        causation = bytes.fromhex(metadata.causation) if metadata.causation else None
+        correlation = bytes.fromhex(metadata.correlation)
+        raw = msgspec.Raw(payload)
+        state = self._encode(
+            State(schema, metadata.at, metadata.actor, correlation, causation, metadata.software, raw)
+        )
+        if len(state) > MAX_STATE_BYTES:
+            raise LimitExceeded("too large", f"an event of {len(state)} bytes, at most {MAX_STATE_BYTES}")
+        return state
+
+    def decode(self, row: Row) -> Recorded:
+        """Return what a stored row says.
+
+        Raises UnknownEventType when a newer program wrote it, CorruptRecord when the bytes make no sense.
+        """
+        position, stream, version, topic, event_id, stored, digest = row
+        try:
+            state = self._state(stored)
+            event = self._event(topic, state, position)
+            metadata = Metadata(
+                id=event_id.hex() if event_id else "",
+                at=state.at,
+                actor=state.actor,
+                correlation=state.correlation.hex(),
+                causation=state.causation.hex() if state.causation else "",
+                software=state.software,
+            )
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise CorruptRecord("the log is damaged", f"{topic} at position {position}: {error}") from error
+        return Recorded(
+            position=position, stream=stream, version=version, event=event, metadata=metadata, hash=digest
+        )
+
+    def _event(self, topic: str, state: State, position: int) -> Event:
+        """Decode the payload, directly where its schema is the current one."""
+        if topic not in self._types:
+            raise _unknown(topic, position, state, "this program does not know the type")
+        schema, decode = self._decoder(topic)
+        if state.schema == schema:
+            return decode(state.payload)
+        if state.schema > schema:
+            raise _unknown(topic, position, state, f"this program knows schema {schema} at most")
+        return decode(self._encode(self._lifted(topic, state, schema, position)))
+
+    def _lifted(self, topic: str, state: State, schema: int, position: int) -> Payload:
+        """Lift old members step by step."""
+        members: Payload = self._members(state.payload)
+        for step in range(state.schema, schema):
+            lift = self._upcasters.get((topic, step))
+            if lift is None:
+                raise _unknown(topic, position, state, f"no upcaster from schema {step}")
+            members = lift(members)
+        return members
+
+    def _decoder(self, name: str) -> tuple[int, Callable[[bytes | msgspec.Raw], Event]]:
+        """Return (current schema, payload decoder) of a type, built once."""
+        known = self._payload.get(name)
+        if known is None:
+            kind = self._types[name]
+            known = self._payload[name] = (kind.schema, msgspec.msgpack.Decoder(kind).decode)
+        return known
+
+
+def _unknown(topic: str, position: int, state: State, why: str) -> UnknownEventType:
+    """Name everything that helps to find the program that can read the record."""
+    writer = state.software or "an unnamed program"
+    return UnknownEventType(
+        "the log holds an event of a newer program",
+        f"{topic} schema {state.schema} at position {position}, written by {writer}: {why}",
+    )

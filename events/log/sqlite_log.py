@@ -1,0 +1,356 @@
+"""The embedded log: one SQLite file, one writing process, any number of readers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from events.errors import CorruptRecord, Forbidden, InvalidInput, Misconfigured, StorageUnavailable
+from events.event import Metadata, Recorded
+from events.log.chain import GENESIS, Row, verify
+from events.log.codec import Codec
+from events.log.group_commit import Draft, Entry, GroupCommitter, StreamDrafts
+from events.log.identity import describe
+from events.log.journal import SqliteJournal
+from events.log.log import Clock, Origin, Write
+from events.log.ownership import Ownership
+from events.log.sqlite import (
+    SELECT,
+    LogConnection,
+    LogDatastore,
+    LogRecorder,
+    check_format,
+    connect,
+    read_head,
+)
+from events.log.tail import Tail
+
+BATCH: Final = 500
+"""Records per reading step; between steps other work gets its turn (a step takes about 3 ms)."""
+
+SCAN_POSITIONS: Final = 5_000
+"""Positions that one step of a read by type looks at, however few of them match."""
+
+CHECKED_AT_START: Final = 1_000
+"""Newest records whose chain is verified on opening (about 3 ms)."""
+
+FOLLOW_SECONDS: Final = 0.2
+"""How often a read-only log looks for what the daemon beside it has appended: no bell rings across processes."""
+
+MAX_STREAM_NAME_BYTES: Final = 512
+"""Longest stream name: an address or a domain with a prefix is far below."""
+
+_SELECT_STREAM = (
+    f"{SELECT} WHERE originator_id = ? AND originator_version > ? ORDER BY originator_version LIMIT ?"
+)
+_SELECT_AFTER = f"{SELECT} WHERE position > ? ORDER BY position LIMIT ?"
+_SELECT_WINDOW = f"{SELECT} WHERE position > ? AND position <= ?"
+_SELECT_HASH = "SELECT hash FROM events WHERE position = ?"
+_SELECT_SEQUENCE = "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """Progress of a verification: positions up to `position` of `head` are well; `bad` is the first that is not."""
+
+    position: int
+    head: int
+    bad: int | None = None
+
+
+class SqliteLog:
+    """`events.log.log.Log` in one file. Use it from one event loop."""
+
+    def __init__(
+        self, reader: sqlite3.Connection, codec: Codec, clock: Clock, software: str, store: _Store | None
+    ) -> None:
+        """Use `open` instead."""
+        self._reader = reader
+        self._codec = codec
+        self._clock = clock
+        self._software = software
+        self._store = store
+        self._tail = Tail(read_head(reader).position)
+        self._closing = False
+        self._committer: GroupCommitter | None = None
+        if store is not None:
+            journal = SqliteJournal(store.writer, codec)
+            self._committer = GroupCommitter(journal, self._tail.publish)
+
+    @classmethod
+    def open(
+        cls, path: Path, clock: Clock, software: str, *, readonly: bool = False, codec: Codec | None = None
+    ) -> SqliteLog:
+        """Open the log file `path`, or make it if its folder exists and `readonly` is not asked for.
+
+        `software` is the version that will be written into every record. A read-only log stands beside a
+        running daemon. Raises Misconfigured (in use, not a log, newer format, no access), CorruptRecord
+        when the newest records do not hash to what they say.
+        """
+        with _opening(path):
+            store = None if readonly else _Store(path)
+            reader = None
+            try:
+                reader = store.reader if store else connect(str(path), readonly=True)
+                check_format(reader, str(path))
+                _check_tail(reader)
+                return cls(reader, codec or Codec(), clock, software, store)
+            except BaseException:
+                if store is not None:
+                    store.close()
+                elif reader is not None:
+                    reader.close()
+                raise
+
+    @property
+    def head(self) -> int:
+        """Position of the last durable event; 0 when the log is empty."""
+        if self._store is None and not self._tail.closed:
+            with _reading():
+                self._tail.head = read_head(self._reader).position
+        return self._tail.head
+
+    async def append(self, *writes: Write, origin: Origin) -> list[Recorded]:
+        """Append all writes in one transaction; return when they are synced to disk.
+
+        Raises VersionConflict, AlreadyAnswered, StorageUnavailable, Busy, LimitExceeded (an event above
+        `MAX_STATE_BYTES`), InvalidInput (an event that its own type would not read back, a bad stream
+        name): then nothing was written.
+        """
+        if self._committer is None:
+            raise Forbidden("the log was opened for reading only")
+        if self._closing:
+            raise StorageUnavailable("the log is closed")
+        entry = self._entry(writes, origin)
+        if not entry.size:
+            return []
+        return await self._committer.append(entry)
+
+    async def stream(self, name: str, after: int = 0, limit: int | None = None) -> list[Recorded]:
+        """Read the events of one stream with a version above `after`, in order."""
+        records: list[Recorded] = []
+        left = limit
+        while left is None or left > 0:
+            wanted = BATCH if left is None else min(left, BATCH)
+            found = self._select(_SELECT_STREAM, name, after, wanted)
+            records += found
+            if len(found) < wanted:
+                break
+            after = found[-1].version
+            left = None if left is None else left - len(found)
+            await asyncio.sleep(0)
+        return records
+
+    async def read(self, after: int, limit: int = BATCH, types: Collection[str] = ()) -> list[Recorded]:
+        """Read durable events of all streams above position `after`, in order.
+
+        With `types`, only events of these type names; the others are not decoded.
+        """
+        if types:
+            return await self._read_types(after, limit, sorted(types))
+        recent = self._tail.after(after, limit)
+        if recent is not None:
+            return recent
+        records: list[Recorded] = []
+        while len(records) < limit:
+            wanted = min(limit - len(records), BATCH)
+            found = self._select(_SELECT_AFTER, after, wanted)
+            records += found
+            if len(found) < wanted:
+                break
+            after = found[-1].position
+            await asyncio.sleep(0)
+        return records
+
+    async def subscribe(self, after: int, batch: int = BATCH) -> AsyncIterator[Sequence[Recorded]]:
+        """Yield every event above `after`, then each new one as soon as it is durable; end on close."""
+        while not self._tail.closed:
+            records = await self.read(after, min(batch, BATCH))
+            if records:
+                after = records[-1].position
+                yield records
+            elif self._store is None:
+                await asyncio.sleep(FOLLOW_SECONDS)
+            else:
+                await self._tail.wait_beyond(after)
+
+    async def verify(self, batch: int = BATCH) -> AsyncIterator[Verified]:
+        """Check the whole chain, telling how far it is; the last value has `bad` set if a record is."""
+        position, digest, head = 0, GENESIS, self.head
+        while position < head:
+            rows = self._rows(_SELECT_AFTER, position, batch)
+            bad = verify(rows, digest, position) if rows else position + 1
+            if bad is not None:
+                yield Verified(bad - 1, head, bad)
+                return
+            position, digest = rows[-1].position, rows[-1].hash
+            yield Verified(position, head)
+            await asyncio.sleep(0)
+
+    async def close(self) -> None:
+        """Refuse new appends, wait for those under way, end the subscriptions, release the store."""
+        if self._closing:
+            return
+        self._closing = True
+        if self._committer is not None:
+            await self._committer.drain()
+        self._tail.close()
+        if self._store is not None:
+            self._store.close()
+        else:
+            self._reader.close()
+
+    def _entry(self, writes: Sequence[Write], origin: Origin) -> Entry:
+        """Encode all events, so that what can fail by them fails before anything waits for the disk."""
+        first: Metadata | None = None
+        number = size = 0
+        groups: list[StreamDrafts] = []
+        for write in writes:
+            _check_name(write.stream)
+            drafts: list[Draft] = []
+            for event in write.events:
+                payload, event_as_read = self._codec.payload(event)
+                metadata = describe(origin, number, self._clock, first, self._software)
+                state = self._codec.encode(payload, event.schema, metadata)
+                drafts.append(Draft(event_as_read, metadata, bytes.fromhex(metadata.id), state))
+                first = first or metadata
+                number += 1
+                size += len(state)
+            groups.append(StreamDrafts(write.stream, write.expected, drafts))
+        answers = (origin.actor, origin.cause.id) if origin.answers and origin.cause else None
+        return Entry(groups, answers, size)
+
+    async def _read_types(self, after: int, limit: int, types: Sequence[str]) -> list[Recorded]:
+        """Scan window by window, so that a rare type does not hold the loop for the length of the log."""
+        statement = f"{_SELECT_WINDOW} AND topic IN ({','.join('?' * len(types))}) ORDER BY position LIMIT ?"
+        records: list[Recorded] = []
+        head = self.head
+        while after < head and len(records) < limit:
+            end = min(after + SCAN_POSITIONS, head)
+            wanted = min(limit - len(records), BATCH)
+            found = self._select(statement, after, end, *types, wanted)
+            records += found
+            after = found[-1].position if len(found) == wanted else end
+            await asyncio.sleep(0)
+        return records
+
+    def _select(self, statement: str, *params: str | int) -> list[Recorded]:
+        decode = self._codec.decode
+        return [decode(row) for row in self._rows(statement, *params)]
+
+    def _rows(self, statement: str, *params: str | int) -> list[Row]:
+        """Read to the end at once: an open read would keep the write-ahead file from being reused."""
+        if self._tail.closed:
+            raise StorageUnavailable("the log is closed")
+        with _reading():
+            return [Row(*row) for row in self._reader.execute(statement, params)]
+
+
+class _Store:
+    """What the one writing process holds: the lock, and the recorder's writing and reading connections."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.parent.is_dir():
+            raise Misconfigured(
+                f"the folder {path.parent} does not exist: make it or choose another data folder"
+            )
+        self._ownership = Ownership(path)
+        self._datastore: LogDatastore | None = None
+        try:
+            _make_private(path)
+            probe = connect(str(path))
+            try:
+                check_format(probe, str(path))
+            finally:
+                probe.close()
+            self._datastore = LogDatastore(str(path))
+            self.recorder = LogRecorder(self._datastore)
+            self.recorder.create_table()
+            self.writer = self._take(is_writer=True)
+            self._reading = self._take(is_writer=False)
+        except BaseException:
+            self.close()
+            raise
+        self.reader = self._reading.raw
+        self.reader.row_factory = None
+
+    def close(self) -> None:
+        """Close the connections (the last one folds the write-ahead file into the database) and unlock."""
+        if self._datastore is not None:
+            for connection in self._held():
+                self._datastore.pool.put_connection(connection)
+            self._datastore.close()
+        self._ownership.release()
+
+    def _take(self, *, is_writer: bool) -> LogConnection:
+        assert self._datastore is not None
+        connection = self._datastore.pool.get_connection(is_writer=is_writer)
+        assert isinstance(connection, LogConnection)
+        return connection
+
+    def _held(self) -> Iterator[LogConnection]:
+        for name in ("writer", "_reading"):
+            if name in self.__dict__:
+                yield self.__dict__[name]
+
+
+def _make_private(path: Path) -> None:
+    """Create the file readable by its owner only (SQLite's files beside it follow), its name durable."""
+    if path.exists():
+        return
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _check_name(stream: str) -> None:
+    try:
+        size = len(stream.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidInput("a stream name is not valid Unicode", repr(stream)) from error
+    if not 0 < size <= MAX_STREAM_NAME_BYTES or "\0" in stream:
+        raise InvalidInput(
+            f"a stream name has 1 to {MAX_STREAM_NAME_BYTES} bytes and no NUL", repr(stream[:80])
+        )
+
+
+def _check_tail(reader: sqlite3.Connection) -> None:
+    """Verify the newest records, and that none is missing behind them. Raises CorruptRecord."""
+    head = read_head(reader).position
+    (given,) = reader.execute(_SELECT_SEQUENCE).fetchone() or (0,)
+    if given != head:
+        raise CorruptRecord(
+            "the log is damaged", f"positions up to {given} were given, the last found is {head}"
+        )
+    after = max(0, head - CHECKED_AT_START)
+    previous = reader.execute(_SELECT_HASH, (after,)).fetchone() if after else (GENESIS,)
+    rows = [Row(*row) for row in reader.execute(_SELECT_AFTER, (after, CHECKED_AT_START))]
+    bad = verify(rows, previous[0], after) if previous else after
+    if bad is not None:
+        raise CorruptRecord("the log is damaged", f"the record at position {bad} is not what was written")
+
+
+@contextmanager
+def _opening(path: Path) -> Iterator[None]:
+    """What goes wrong on opening is for the operator to put right."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise Misconfigured(f"cannot open the log {path}: {error}") from error
+
+
+@contextmanager
+def _reading() -> Iterator[Any]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StorageUnavailable("the log cannot be read now", repr(error)) from error

@@ -1,0 +1,45 @@
+"""A mail that the node has taken responsibility for: the event behind every `250` and `202`."""
+
+from __future__ import annotations
+
+import msgspec
+
+from events.event import Event
+
+STREAM = "mail-"
+
+
+def stream(mail_id: str) -> str:
+    """Name of the stream of one accepted mail."""
+    return STREAM + mail_id
+
+
+class Recipient(msgspec.Struct, frozen=True):
+    """One accepted envelope recipient: the mailbox, and the email that named it."""
+
+    address: str
+    email: str
+
+
+class MailAccepted(Event, frozen=True, kw_only=True):
+    """A door has synced the raw message and is about to say yes.
+
+    `blob` names the raw bytes, exactly as they came in (after dot-unstuffing), `size` counts them.
+    `envelope_sender` is MAIL FROM ("" for the null reverse-path), `author` the bare address of the From
+    header, `message_id` the Message-ID header. `client`, `helo` and `tls` describe the session. `spam`
+    and `authenticated` are what a filter or an authentication check said, if any did.
+    """
+
+    transport: str
+    blob: str
+    size: int
+    recipients: tuple[Recipient, ...]
+    envelope_sender: str = ""
+    author: str = ""
+    message_id: str = ""
+    received_at: int
+    client: str = ""
+    helo: str = ""
+    tls: str = ""
+    spam: bool = False
+    authenticated: bool | None = None

@@ -1,0 +1,141 @@
+"""Consent: one function that says what becomes of a message, for every transport, with its reason.
+
+The rules are a table, read from top to bottom; the first that applies decides. Folders and their
+order: wire spec section 4.5 in its intended meaning. A refusal is only possible while the sender
+still waits for an answer; afterwards the same rule files the message where it costs no attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+
+import msgspec
+
+from events.identity import interest_percent
+
+
+class Folder(StrEnum):
+    """System folders of every mailbox (wire spec section 4.5)."""
+
+    INBOX = "inbox"
+    GOODREADS = "goodreads"
+    OTHER = "other"
+    SENT = "sent"
+    DRAFT = "draft"
+    ARCHIVE = "archive"
+    TRASH = "trash"
+    SPAM = "spam"
+    HANDSHAKE = "handshake"
+
+
+class Transport(StrEnum):
+    """How a message reached the node."""
+
+    SMTP = "smtp"
+    MTP = "mtp"
+
+
+class Standing(StrEnum):
+    """What the owner's handshake book says about a sender."""
+
+    ACCEPTED = "accepted"
+    REVOKED = "revoked"
+    REQUEST = "request"
+    UNKNOWN = "unknown"
+
+
+class Reason(StrEnum):
+    """Why a verdict is what it is: stable names, shown to the user and kept in the log."""
+
+    NO_SUCH_MAILBOX = "no_such_mailbox"
+    MAILBOX_DISABLED = "mailbox_disabled"
+    SENDER_REVOKED = "sender_revoked"
+    MAILBOX_FULL = "mailbox_full"
+    SPAM_VERDICT = "spam_verdict"
+    OWN_MESSAGE = "own_message"
+    HANDSHAKE_ACCEPTED = "handshake_accepted"
+    HANDSHAKE_ACCEPTED_UNVERIFIED = "handshake_accepted_unverified"
+    HANDSHAKE_REQUESTED = "handshake_requested"
+    CORRESPONDENT = "correspondent"
+    FIRST_CONTACT = "first_contact"
+    OFTEN_READ = "often_read"
+    SELDOM_READ = "seldom_read"
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the policy may know about one message for one mailbox.
+
+    `answered` is true once the node has taken responsibility for the message: it can't be refused any
+    more. `sent`, `received` and `interest` count messages between the two before this one: to the
+    sender, from the sender, and those from the sender that the owner showed interest in. Sizes are in
+    bytes. `authenticated` is None while nobody has checked that the sender is who it says.
+    """
+
+    transport: Transport
+    answered: bool
+    exists: bool = True
+    enabled: bool = True
+    standing: Standing = Standing.UNKNOWN
+    authenticated: bool | None = None
+    spam: bool = False
+    own: bool = False
+    size: int = 0
+    used: int = 0
+    quota: int = 0
+    sent: int = 0
+    received: int = 0
+    interest: int = 0
+    goodreads_percent: int = 30
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What becomes of the message: refused (`folder` is None) or filed, and why."""
+
+    reason: Reason
+    folder: Folder | None
+
+    @property
+    def refused(self) -> bool:
+        """Whether the sender is to be told no."""
+        return self.folder is None
+
+
+def judge(case: Case) -> Verdict:
+    """Apply the first rule that fits; there is always one."""
+    for applies, reason, refuse, folder in _RULES:
+        if applies(case):
+            return Verdict(reason, None if refuse and not case.answered else folder)
+    raise AssertionError("the last rule applies to everything")
+
+
+def _full(case: Case) -> bool:
+    return case.used + case.size > case.quota
+
+
+def _accepted(case: Case) -> bool:
+    return case.standing is Standing.ACCEPTED
+
+
+def _read_often(case: Case) -> bool:
+    return interest_percent(case.interest, case.received) >= case.goodreads_percent
+
+
+_Rule = tuple[Callable[[Case], bool], Reason, bool, Folder]
+
+_RULES: tuple[_Rule, ...] = (
+    # applies when …                            reason                       refuse  filed once answered
+    (lambda c: not c.exists, Reason.NO_SUCH_MAILBOX, True, Folder.TRASH),
+    (lambda c: not c.enabled, Reason.MAILBOX_DISABLED, True, Folder.INBOX),
+    (lambda c: c.standing is Standing.REVOKED, Reason.SENDER_REVOKED, True, Folder.SPAM),
+    (lambda c: not c.answered and _full(c), Reason.MAILBOX_FULL, True, Folder.INBOX),
+    (lambda c: c.spam, Reason.SPAM_VERDICT, False, Folder.SPAM),
+    (lambda c: c.own, Reason.OWN_MESSAGE, False, Folder.INBOX),
+    (lambda c: _accepted(c) and c.authenticated is True, Reason.HANDSHAKE_ACCEPTED, False, Folder.INBOX),
+    (_accepted, Reason.HANDSHAKE_ACCEPTED_UNVERIFIED, False, Folder.INBOX),
+    (lambda c: c.standing is Standing.REQUEST, Reason.HANDSHAKE_REQUESTED, False, Folder.HANDSHAKE),
+    (lambda c: c.sent > 0, Reason.CORRESPONDENT, False, Folder.INBOX),
+    (lambda c: c.received == 0, Reason.FIRST_CONTACT, False, Folder.INBOX),
+    (_read_often, Reason.OFTEN_READ, False, Folder.GOODREADS),
+    (lambda _: True, Reason.SELDOM_READ, False, Folder.OTHER),
+)

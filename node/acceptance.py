@@ -1,0 +1,189 @@
+"""Taking responsibility: what every door asks before it says yes, and what it does just before.
+
+`admit` answers for one envelope recipient, `accept` for a whole message. When `accept` returns, blob
+and event are on disk; until then nothing has happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from events import mail, policy
+from events.errors import Busy, Forbidden, MailboxDisabled, MailboxFull, MailioError, NotFound
+from events.identity import normalise_email
+from events.log.log import Clock, Log, Origin, Write
+from events.mail import MailAccepted, Recipient
+from events.mailbox import Mailbox
+from events.policy import Case, Reason, Standing, Transport
+from actors.messages import Consult, Inspect
+from node.mime.structure import MimeLimits, inspect
+from node.smtp.ports import SessionFacts
+from node.storage.blobs import BlobStore
+from projections.directory import AccountDirectory, AccountEntry
+
+
+class Actors(Protocol):
+    """Where mailboxes and handshake books are asked."""
+
+    async def ask(self, kind: str, key: str, message: object) -> object:
+        """Ask one actor and wait for its answer."""
+
+
+class Backlog(Protocol):
+    """How much accepted mail still waits to be filed."""
+
+    @property
+    def backlog(self) -> int:
+        """Events between the log's head and the finished work."""
+
+
+_REFUSALS: dict[Reason, type[MailioError]] = {
+    Reason.NO_SUCH_MAILBOX: NotFound,
+    Reason.MAILBOX_DISABLED: MailboxDisabled,
+    Reason.MAILBOX_FULL: MailboxFull,
+    Reason.SENDER_REVOKED: Forbidden,
+}
+
+_PUBLIC = {
+    Reason.NO_SUCH_MAILBOX: "no such mailbox here",
+    Reason.MAILBOX_DISABLED: "mailbox is disabled",
+    Reason.MAILBOX_FULL: "mailbox is full, try again later",
+    Reason.SENDER_REVOKED: "the recipient does not accept mail from this sender",
+}
+
+
+def refusal(reason: Reason) -> MailioError:
+    """Return the error with which a door tells a sender no."""
+    return _REFUSALS[reason](_PUBLIC[reason])
+
+
+def identities(email: str) -> tuple[str, ...]:
+    """Texts under which an email may stand in a handshake book, best first (wire spec section 4.3)."""
+    return (email,) if email == email.lower() else (email, email.lower())
+
+
+class Acceptance:
+    """Admits recipients and accepts messages for one node. Limits and quota come from the settings."""
+
+    def __init__(
+        self,
+        *,
+        log: Log,
+        blobs: BlobStore,
+        directory: AccountDirectory,
+        actors: Actors,
+        work: Backlog,
+        clock: Clock,
+        quota: int,
+        backlog_limit: int,
+        mime: MimeLimits,
+    ) -> None:
+        self._log = log
+        self._blobs = blobs
+        self._directory = directory
+        self._actors = actors
+        self._work = work
+        self._clock = clock
+        self._quota = quota
+        self._backlog_limit = backlog_limit
+        self._mime = mime
+
+    def busy(self) -> bool:
+        """Whether more accepted mail waits to be filed than the node should owe."""
+        return self._work.backlog >= self._backlog_limit
+
+    async def admit(
+        self, facts: SessionFacts, envelope_sender: str, recipient: str, declared_size: int
+    ) -> Recipient:
+        """Answer for one envelope recipient; raises the MailioError to refuse with."""
+        entry = await self._directory.by_email(normalise_email(recipient))
+        verdict = policy.judge(await self._case(entry, envelope_sender, declared_size))
+        if verdict.refused or entry is None:
+            raise refusal(verdict.reason)
+        return Recipient(entry.address, entry.email)
+
+    async def _case(self, entry: AccountEntry | None, sender: str, size: int) -> Case:
+        if entry is None or not entry.enabled:
+            return Case(
+                transport=Transport.SMTP, answered=False, exists=entry is not None, enabled=False
+            )
+        return Case(
+            transport=Transport.SMTP,
+            answered=False,
+            standing=await self._standing(entry.address, sender),
+            size=size,
+            used=await self._used(entry.address),
+            quota=self._quota,
+        )
+
+    async def _standing(self, owner: str, sender: str) -> Standing:
+        if not sender:
+            return Standing.UNKNOWN
+        answer = await self._actors.ask("handshake", owner, Consult(identities(sender), sender))
+        return Standing(str(answer))
+
+    async def _used(self, owner: str) -> int:
+        state = await self._actors.ask("mailbox", owner, Inspect())
+        assert isinstance(state, Mailbox)
+        return state.used
+
+    async def accept(
+        self,
+        facts: SessionFacts,
+        envelope_sender: str,
+        recipients: Sequence[Recipient],
+        raw: bytes,
+    ) -> str:
+        """Sync the message and its event to disk; return the mail id.
+
+        Raises LimitExceeded for a form beyond the limits, Forbidden when no recipient accepts mail
+        from its author, MailboxFull when no recipient has room, Busy and StorageUnavailable.
+        """
+        if self.busy():
+            raise Busy("too much mail waits to be filed, try again later")
+        structure = inspect(raw, self._mime)
+        structure.require()
+        await self._require_welcome(recipients, structure.author, envelope_sender, len(raw))
+        mail_id = self._clock.event_id()
+        (blob,) = await self._blobs.write(raw)
+        event = MailAccepted(
+            transport=Transport.SMTP,
+            blob=blob,
+            size=len(raw),
+            recipients=tuple(dict.fromkeys(recipients)),
+            envelope_sender=envelope_sender,
+            author=structure.author,
+            message_id=structure.message_id,
+            received_at=self._clock.now(),
+            client=facts.client,
+            helo=facts.helo,
+            tls=facts.tls,
+        )
+        write = Write(mail.stream(mail_id), (event,), expected=0)
+        await self._log.append(write, origin=Origin(actor="smtp"))
+        return mail_id
+
+    async def _require_welcome(
+        self, recipients: Sequence[Recipient], author: str, envelope_sender: str, size: int
+    ) -> None:
+        """Refuse what nobody would see: all recipients revoked the author, or none has room."""
+        reasons = set()
+        for recipient in recipients:
+            reason = await self._unwelcome(recipient.address, author, envelope_sender, size)
+            if reason is None:
+                return
+            reasons.add(reason)
+        worst = Reason.MAILBOX_FULL if Reason.MAILBOX_FULL in reasons else Reason.SENDER_REVOKED
+        raise refusal(worst)
+
+    async def _unwelcome(self, owner: str, author: str, envelope_sender: str, size: int) -> Reason | None:
+        if author and author != envelope_sender:
+            if await self._standing(owner, author) is Standing.REVOKED:
+                return Reason.SENDER_REVOKED
+        if await self._used(owner) + size > self._quota:
+            return Reason.MAILBOX_FULL
+        return None
+
+
+

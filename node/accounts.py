@@ -1,0 +1,221 @@
+"""Accounts as the API and the operator's commands use them: open, find, prove, change.
+
+Everything here ends in a command to the account's actor; reading goes through the directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import msgspec
+
+from actors.messages import Execute, Inspect
+from events import account
+from events.account import Account, AccountOpened, Command, EmailClaimed, OpenAccount, Passkey, SmartKey
+from events.errors import Conflict, Forbidden, NotFound, Unauthenticated, VersionConflict
+from events.event import Recorded
+from events.identity import email_domain, mailio_address, normalise_email
+from events.log.log import Clock, Origin, Write
+from node.crypto.base64_text import to_base64
+from node.crypto.credentials import issue_registration_credential
+from node.crypto.did_documents import ServerEndpoints, user_document
+from node.crypto.email_hash import EmailHasher
+from node.crypto.keys import ServerKeys, verify_signature
+from node.crypto.nonces import NonceBook
+from node.crypto.passwords import Passwords
+from node.crypto.tokens import Claims, TokenIssuer
+from projections.directory import AccountDirectory, AccountEntry
+
+
+class Actors(Protocol):
+    """Where accounts are asked."""
+
+    async def ask(self, kind: str, key: str, message: object) -> object:
+        """Ask one actor and wait for its answer."""
+
+
+class Registration(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody brings to open an account. Keys are 32 raw bytes."""
+
+    email: str
+    signing_key: bytes
+    agreement_key: bytes
+    database_password: str
+    display_name: str = ""
+    passkey: Passkey | None = None
+    smart_key: SmartKey | None = None
+
+
+class Accounts:
+    """The accounts of one node."""
+
+    def __init__(
+        self,
+        *,
+        actors: Actors,
+        directory: AccountDirectory,
+        reached: Callable[[int], Awaitable[None]],
+        keys: ServerKeys,
+        server_domain: str,
+        email_domains: tuple[str, ...],
+        passwords: Passwords,
+        hasher: EmailHasher,
+        tokens: TokenIssuer,
+        nonces: NonceBook,
+        clock: Clock,
+    ) -> None:
+        """`reached` waits until the directory has seen a position of the log."""
+        self._actors = actors
+        self.directory = directory
+        self._reached = reached
+        self._keys = keys
+        self._server_domain = server_domain
+        self._email_domains = email_domains
+        self._passwords = passwords
+        self._hasher = hasher
+        self._tokens = tokens
+        self.nonces = nonces
+        self._clock = clock
+
+    async def open(self, registration: Registration, actor: str) -> AccountOpened:
+        """Open an account, and return when the directory knows it.
+
+        Raises InvalidInput, Conflict when the email or the key is taken, Busy.
+        """
+        email = self._own_email(registration.email)
+        if await self.directory.by_email(email):
+            raise Conflict("user already exists")
+        opened = await self._opened(registration, email)
+        command = OpenAccount(opened, registration.passkey, registration.smart_key)
+        claim = Write(
+            account.email_stream(email), (EmailClaimed(email=email, address=opened.address),), expected=0
+        )
+        try:
+            await self._execute(opened.address, command, actor, also=(claim,))
+        except VersionConflict:
+            raise Conflict("user already exists") from None
+        return opened
+
+    def _own_email(self, text: str) -> str:
+        email = normalise_email(text)
+        if email_domain(email) not in self._email_domains:
+            raise Conflict("domain not supported", f"this node serves {', '.join(self._email_domains)}")
+        return email
+
+    async def _opened(self, registration: Registration, email: str) -> AccountOpened:
+        address = mailio_address(registration.signing_key)
+        now = self._clock.now()
+        endpoints = ServerEndpoints(self._server_domain)
+        document = user_document(
+            registration.signing_key, registration.agreement_key, self._keys.address, endpoints
+        )
+        credential = issue_registration_credential(address, self._server_domain, self._keys, now)
+        return AccountOpened(
+            address=address,
+            email=email,
+            email_hash=await self._hasher.hash(email),
+            signing_key=to_base64(registration.signing_key),
+            agreement_key=to_base64(registration.agreement_key),
+            did_document=msgspec.json.encode(document).decode(),
+            credential=msgspec.json.encode(credential).decode(),
+            password_hash=await self._passwords.hash(registration.database_password),
+            opened_at=now,
+            display_name=registration.display_name,
+        )
+
+    async def execute(self, address: str, command: Command, actor: str) -> list[Recorded]:
+        """Carry out a command on an account, and return when the directory has seen it."""
+        return await self._execute(address, command, actor)
+
+    async def _execute(
+        self, address: str, command: Command, actor: str, also: tuple[Write, ...] = ()
+    ) -> list[Recorded]:
+        message = Execute(command, Origin(actor=actor), also)
+        recorded = await self._actors.ask("account", address, message)
+        assert isinstance(recorded, list)
+        if recorded:
+            await self._reached(recorded[-1].position)
+        return recorded
+
+    async def state(self, address: str) -> Account:
+        """Return an account's state. Raises NotFound when nobody opened it."""
+        state = await self._actors.ask("account", address, Inspect())
+        assert isinstance(state, Account)
+        if state.opened is None:
+            raise NotFound("user not found")
+        return state
+
+    async def prove_nonce(self, address: str, public_key: bytes, nonce: str, signature: bytes) -> None:
+        """Check the answer to a login challenge (wire spec section 1.10); the nonce is used up.
+
+        Raises Unauthenticated.
+        """
+        self.nonces.take(nonce)
+        if not verify_signature(public_key, nonce.encode(), signature):
+            raise Unauthenticated("invalid signature")
+        if mailio_address(public_key) != address:
+            raise Unauthenticated("invalid mailio address")
+
+    def issue_token(self, address: str, public_key: bytes, answered: str) -> str:
+        """Issue a client token to somebody who has just answered a challenge."""
+        return self._tokens.issue(address, public_key, answered, self._clock.now())
+
+    async def authenticate_token(self, token: str) -> Claims:
+        """Return the claims of a token that holds now: signed, current, not logged out, account enabled.
+
+        Raises Unauthenticated.
+        """
+        claims = self._tokens.verify(token, self._clock.now())
+        entry = await self.directory.by_address(claims.address)
+        if entry is None:
+            raise Unauthenticated("User account not found")
+        if not entry.enabled:
+            raise Unauthenticated("User account is disabled")
+        if claims.jti in (await self.state(claims.address)).revoked:
+            raise Unauthenticated("Failed to verify JWS message", "logged out")
+        return claims
+
+    async def authenticate_password(self, address: str, password: str) -> AccountEntry:
+        """Return the account behind a database password; unknown accounts take as long as known ones.
+
+        Raises Unauthenticated, Busy.
+        """
+        entry = await self.directory.by_address(address)
+        stored = entry.password_hash if entry and entry.enabled else None
+        if not await self._passwords.verify(address, password, stored) or entry is None:
+            raise Unauthenticated("Name or password is incorrect.")
+        return entry
+
+    async def change_password(self, address: str, password: str, actor: str) -> None:
+        """Set the database password. Raises NotFound, InvalidInput."""
+        await self.state(address)
+        command = account.ChangeDatabasePassword(await self._passwords.hash(password))
+        await self._execute(address, command, actor)
+
+    async def log_out(self, claims: Claims) -> None:
+        """Revoke one token for the rest of its life."""
+        command = account.RevokeToken(claims.jti, claims.expires_at, self._clock.now() // 1000)
+        await self._execute(claims.address, command, f"client/{claims.address}")
+
+    async def find(self, name: str) -> AccountEntry:
+        """Find an account by email or address. Raises NotFound, InvalidInput."""
+        if name.startswith("0x"):
+            entry = await self.directory.by_address(name.lower())
+        else:
+            entry = await self.directory.by_email(normalise_email(name))
+        if entry is None:
+            raise NotFound(f"no account {name} here")
+        return entry
+
+    async def require_enabled(self, address: str) -> AccountEntry:
+        """Return an account that may log in. Raises NotFound, Forbidden."""
+        entry = await self.directory.by_address(address)
+        if entry is None:
+            raise NotFound("user not found")
+        if not entry.enabled:
+            raise Forbidden("user is disabled")
+        return entry
+
+
+

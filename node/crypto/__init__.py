@@ -1,0 +1,1 @@
+"""Keys, tokens, credentials, signed documents, passwords and passkeys."""

@@ -1,0 +1,218 @@
+"""Ed25519 and X25519 keys: the server's key file, users' keys, signing and verifying.
+
+Wire spec sections 1.1 (address), 1.3 (server keys file). Verification is libsodium's: it refuses
+small-order public keys and non-canonical signatures, so a signature has one form only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import Final, Self
+
+import msgspec
+from nacl.exceptions import BadSignatureError
+from nacl.public import PrivateKey
+from nacl.signing import SigningKey, VerifyKey
+
+from events.errors import InvalidInput, MailioError, Misconfigured
+from events.identity import Did, mailio_address, mailio_did
+from node.crypto.base64_text import from_base64, to_base64
+
+KEY_FILE_TYPE: Final = "mailio_server_keys_ed25519"
+KEY_BYTES: Final = 32
+SIGNATURE_BYTES: Final = 64
+
+MAX_KEY_FILE_BYTES: Final = 16_384
+"""A key file has about 200 bytes; more is some other file."""
+
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def verify_signature(public_key: bytes, message: bytes, signature: bytes) -> bool:
+    """Whether `signature` (64 bytes) is that of `public_key` (32 bytes) over `message`; never raises."""
+    if len(public_key) != KEY_BYTES or len(signature) != SIGNATURE_BYTES:
+        return False
+    try:
+        VerifyKey(public_key).verify(message, signature)
+    except BadSignatureError:
+        return False
+    return True
+
+
+def public_key_from_base64(text: object) -> bytes:
+    """Decode a 32-byte public key. Raises InvalidInput `invalid public key`."""
+    try:
+        return from_base64(text, length=KEY_BYTES, limit=64)
+    except MailioError as error:
+        raise InvalidInput("invalid public key", str(error)) from None
+
+
+class SigningKeys:
+    """An Ed25519 key pair and the identity that follows from it. Never shows its secret."""
+
+    def __init__(self, seed: bytes) -> None:
+        """Take the 32-byte seed. Raises InvalidInput."""
+        if len(seed) != KEY_BYTES:
+            raise InvalidInput("invalid key seed", f"{len(seed)} bytes where {KEY_BYTES} are due")
+        self._signing = SigningKey(seed)
+        self.public_key = bytes(self._signing.verify_key)
+        self.address = mailio_address(self.public_key)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.address})"
+
+    @property
+    def did(self) -> Did:
+        """`did:mailio:<address>`."""
+        return mailio_did(self.address)
+
+    @property
+    def seed(self) -> bytes:
+        """The 32 secret bytes, for whoever has to store them."""
+        return bytes(self._signing)
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign with Ed25519; 64 bytes."""
+        return self._signing.sign(message).signature
+
+
+class UserKeys(SigningKeys):
+    """A user's two key pairs: Ed25519 to sign, X25519 to receive encrypted content."""
+
+    def __init__(self, signing_seed: bytes, agreement_seed: bytes) -> None:
+        """Take two 32-byte seeds. Raises InvalidInput."""
+        super().__init__(signing_seed)
+        if len(agreement_seed) != KEY_BYTES:
+            raise InvalidInput("invalid key seed", f"{len(agreement_seed)} bytes where {KEY_BYTES} are due")
+        self._agreement = PrivateKey(agreement_seed)
+        self.agreement_public_key = bytes(self._agreement.public_key)
+
+    @classmethod
+    def generate(cls) -> Self:
+        """Draw fresh keys from the operating system."""
+        return cls(secrets.token_bytes(KEY_BYTES), secrets.token_bytes(KEY_BYTES))
+
+    @property
+    def agreement_seed(self) -> bytes:
+        """The secret X25519 key, for whoever has to store it."""
+        return bytes(self._agreement)
+
+
+class ServerKeys(SigningKeys):
+    """The one key pair that signs everything a server says. `created` is in milliseconds."""
+
+    def __init__(self, seed: bytes, created: int) -> None:
+        """Take the 32-byte seed and its time of creation. Raises InvalidInput."""
+        super().__init__(seed)
+        self.created = created
+
+
+class _KeyFile(msgspec.Struct):
+    """The file of wire spec section 1.3; other members are ignored."""
+
+    type: str
+    private_key: str = msgspec.field(name="privateKey")
+    created: int
+
+
+def load_server_keys(path: Path) -> ServerKeys:
+    """Read the key file. Raises Misconfigured, which says in one line what to do; never shows the key."""
+    try:
+        content = msgspec.json.decode(_read_private_file(path), type=_KeyFile)
+    except FileNotFoundError:
+        raise Misconfigured(f"{path}: there is no key file here: create one with the key command") from None
+    except OSError as error:
+        raise Misconfigured(f"{path}: the key file can't be read: {error.strerror}") from None
+    except (msgspec.DecodeError, UnicodeError):
+        # No detail: a message about bad content may quote a piece of the key.
+        raise Misconfigured(f"{path}: this is not a key file (JSON with type, privateKey, created)") from None
+    if content.type != KEY_FILE_TYPE:
+        raise Misconfigured(f"{path}: the key file's type is not {KEY_FILE_TYPE}: name the right file")
+    return _keys_of(path, content)
+
+
+def create_server_keys(path: Path, now: int, seed: bytes | None = None) -> ServerKeys:
+    """Make new keys at `now` (ms) and write their file, readable by its owner only, synced to disk.
+
+    The file appears whole or not at all, and an existing one is never replaced. Raises Misconfigured.
+    """
+    keys = ServerKeys(seed or secrets.token_bytes(KEY_BYTES), now)
+    try:
+        _write_new_private_file(path, key_file_bytes(keys))
+    except FileExistsError:
+        raise Misconfigured(
+            f"{path}: exists already; move it away if you really want a new identity"
+        ) from None
+    except OSError as error:
+        raise Misconfigured(f"{path}: the key file can't be written: {error.strerror}") from None
+    return keys
+
+
+def load_or_create_server_keys(path: Path, now: int) -> ServerKeys:
+    """Read the key file, or make it at the first start. Raises Misconfigured."""
+    return load_server_keys(path) if os.path.lexists(path) else create_server_keys(path, now)
+
+
+def key_file_bytes(keys: ServerKeys) -> bytes:
+    """Serialise the keys as the file of wire spec section 1.3."""
+    content = {
+        "type": KEY_FILE_TYPE,
+        "privateKey": to_base64(keys.seed + keys.public_key),
+        "created": keys.created,
+    }
+    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
+
+
+def _keys_of(path: Path, content: _KeyFile) -> ServerKeys:
+    try:
+        raw = from_base64(content.private_key, length=2 * KEY_BYTES, limit=256)
+    except MailioError:
+        raise Misconfigured(f"{path}: privateKey is not base64 of 64 bytes: restore the file") from None
+    keys = ServerKeys(raw[:KEY_BYTES], content.created)
+    if keys.public_key != raw[KEY_BYTES:]:
+        raise Misconfigured(f"{path}: privateKey's two halves do not belong together: restore the file")
+    return keys
+
+
+def _read_private_file(path: Path) -> bytes:
+    """Read a bounded regular file that nobody else may touch; checks what was opened, not the name."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise Misconfigured(f"{path}: the key file is not a regular file")
+        if status.st_mode & _OTHERS:
+            raise Misconfigured(f"{path}: other users may access the key file: run `chmod 600 {path}`")
+        data = file.read(MAX_KEY_FILE_BYTES + 1)
+    if len(data) > MAX_KEY_FILE_BYTES:
+        raise Misconfigured(f"{path}: too large for a key file: name the right file")
+    return data
+
+
+def _write_new_private_file(path: Path, data: bytes) -> None:
+    """Write aside with mode 0600, sync, then link to the final name, which fails if it is taken."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        os.link(aside, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            aside.unlink()
+    _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,49 @@
+"""The port to blobs: immutable bytes, named by the lower-case hex SHA-256 of their content.
+
+Blobs and the log are the only durable things of a node; a blob is always synced before the event
+that names it is appended. Adapters stand beside this module; contract: `tests/contract/test_blobs.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Protocol
+
+NAME_PATTERN = re.compile(r"[0-9a-f]{64}")
+"""What a blob name looks like. Anything else names nothing."""
+
+
+def blob_name(body: bytes) -> str:
+    """Name of these bytes: 64 lower-case hex digits."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def is_blob_name(name: str) -> bool:
+    """Tell whether `name` has the form of a blob name."""
+    return NAME_PATTERN.fullmatch(name) is not None
+
+
+class BlobStore(Protocol):
+    """Where message bodies and attachments are kept."""
+
+    async def write(self, *bodies: bytes) -> list[str]:
+        """Store all bodies; return their names, in order, when every one of them is synced.
+
+        Storing what is stored already is free and gives the same name. Raises StorageUnavailable
+        when the medium fails and Busy when it can't keep up: then none of the bodies that were
+        new is visible, and the same call may be repeated.
+        """
+
+    async def read(self, name: str) -> bytes:
+        """Return the bytes of a blob.
+
+        Raises NotFound, CorruptRecord when the stored bytes no longer match the name, and
+        StorageUnavailable when the medium can't be read.
+        """
+
+    async def size(self, name: str) -> int | None:
+        """Length of a blob in bytes, or None when there is no such blob."""
+
+    async def close(self) -> None:
+        """Finish what is being written, then release the store."""

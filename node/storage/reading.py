@@ -1,0 +1,141 @@
+"""Reading blobs: one record, all of them, and from a second process beside the writer."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from events.errors import CorruptRecord, MailioError, NotFound, StorageUnavailable
+from node.storage.blobs import is_blob_name
+from node.storage.index import BlobIndex, Entry
+from node.storage.segments import HEADER_SIZE, Kind, Place, segment_numbers, segment_path, walk
+
+
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
+    """One checked blob, and how far the check has come. `problem` is empty when it is sound."""
+
+    name: str
+    length: int
+    checked: int
+    total: int
+    problem: str = ""
+
+
+def read_record(folder: Path, digest: bytes, place: Place) -> bytes:
+    """Read a body and compare it with its name.
+
+    Raises CorruptRecord naming the blob, StorageUnavailable when the segment can't be read.
+    """
+    try:
+        fd = os.open(segment_path(folder, place.segment), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            body = os.pread(fd, place.length, place.offset + HEADER_SIZE)
+        finally:
+            os.close(fd)
+    except FileNotFoundError as error:
+        raise _corrupt(digest, place, "the segment is gone") from error
+    except OSError as error:
+        raise StorageUnavailable("storage is not readable now", f"blob {digest.hex()}: {error}") from error
+    if len(body) != place.length:
+        raise _corrupt(digest, place, "the segment is too short")
+    if hashlib.sha256(body).digest() != digest:
+        raise _corrupt(digest, place, "the content has changed")
+    return body
+
+
+def verify_entries(folder: Path, index: BlobIndex) -> Iterator[Verified]:
+    """Read every indexed blob; yields one `Verified` each, in disk order. Blocks between the yields."""
+    total = index.count()[1]
+    checked = 0
+    for entry in index.entries():
+        problem = ""
+        try:
+            read_record(folder, entry.name, entry.place)
+        except MailioError as error:
+            problem = error.private
+        checked += entry.place.length
+        yield Verified(
+            name=entry.name.hex(), length=entry.place.length, checked=checked, total=total, problem=problem
+        )
+
+
+class BlobReader:
+    """Reads the blobs of a folder that another process may be writing to.
+
+    What the writer has not indexed yet is found by walking the end of the segments.
+    """
+
+    def __init__(self, folder: Path, index: BlobIndex | None) -> None:
+        self._folder = folder
+        self._index = index
+        self._tail: dict[bytes, Place] = {}
+        self._mark = (0, 0)
+
+    @classmethod
+    def open(cls, folder: Path, index_file: str = "index.sqlite") -> BlobReader:
+        """Open a folder for reading. Raises StorageUnavailable when there is none."""
+        if not folder.is_dir():
+            raise StorageUnavailable("storage is not available now", f"{folder} is not a folder")
+        return cls(folder, BlobIndex.open_read_only(folder / index_file))
+
+    async def read(self, name: str) -> bytes:
+        """See `BlobStore.read`."""
+        entry = self._find(name)
+        if entry is not None and entry.name in self._tail:
+            try:
+                return read_record(self._folder, entry.name, entry.place)
+            except CorruptRecord:
+                # The writer may have taken a failed batch back and written another in its place.
+                self._tail, self._mark = {}, (0, 0)
+                entry = self._find(name)
+        if entry is None:
+            raise NotFound("no such blob", repr(name))
+        return read_record(self._folder, entry.name, entry.place)
+
+    async def size(self, name: str) -> int | None:
+        """See `BlobStore.size`."""
+        entry = self._find(name)
+        return None if entry is None else entry.place.length
+
+    async def close(self) -> None:
+        """Release the index."""
+        if self._index is not None:
+            self._index.close()
+
+    def _find(self, name: str) -> Entry | None:
+        if not is_blob_name(name):
+            return None
+        digest = bytes.fromhex(name)
+        entry = self._index.find(digest) if self._index else None
+        if entry is None and digest not in self._tail:
+            self._walk_tail()
+        place = self._tail.get(digest)
+        return entry or (Entry(digest, place) if place else None)
+
+    def _walk_tail(self) -> None:
+        """Collect what lies beyond the index, from where the last walk or the index ended."""
+        if self._index is not None:
+            self._index.refresh()
+            self._mark = max(self._mark, (self._index.segment, self._index.offset))
+        for number in segment_numbers(self._folder):
+            if number >= self._mark[0]:
+                self._walk_segment(number, self._mark[1] if number == self._mark[0] else 0)
+
+    def _walk_segment(self, number: int, start: int) -> None:
+        fd = os.open(segment_path(self._folder, number), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            for span in walk(fd, start, check=True):
+                if span.kind is Kind.SOUND:
+                    self._tail[span.digest] = Place(number, span.offset, span.end - span.offset - HEADER_SIZE)
+                    self._mark = (number, span.end)
+        finally:
+            os.close(fd)
+
+
+def _corrupt(digest: bytes, place: Place, what: str) -> CorruptRecord:
+    where = f"segment {place.segment}, offset {place.offset}"
+    return CorruptRecord("the stored content is damaged", f"blob {digest.hex()} ({where}): {what}")

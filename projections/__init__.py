@@ -1,0 +1,1 @@
+"""What readers see: documents computed from events, kept in stores that may be thrown away."""

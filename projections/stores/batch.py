@@ -1,0 +1,209 @@
+"""Adding changes to the embedded store: one open transaction on its connection."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import NamedTuple
+
+import msgspec
+
+from events.errors import InvalidInput
+from projections.revision import Outcome, RevisionTree
+from projections.stores.rows import content_bytes, indexed, packed, unpacked
+from projections.view_store import Change, Revision
+
+
+class Counters(msgspec.Struct):
+    """The row of one database, as it will be at the end of the batch."""
+
+    number: int
+    update_seq: int = 0
+    doc_count: int = 0
+    deleted_count: int = 0
+    used_bytes: int = 0
+
+
+class _Stored(NamedTuple):
+    """What must be known of a stored document to add a revision."""
+
+    number: int
+    seq: int
+    tree: RevisionTree
+    deleted: bool
+    losers: int
+    used: int
+
+
+class Batch:
+    """Adds changes one by one; each leaves the rows as it would alone, whatever the batch's size."""
+
+    def __init__(self, connection: sqlite3.Connection, revs_limit: int) -> None:
+        self._sql = connection.execute
+        self._revs_limit = revs_limit
+        self._databases: dict[str, Counters] = {}
+        self._changed: set[str] = set()
+
+    def add(self, change: Change) -> None:
+        """Merge one change; a known revision changes nothing but links that were not known.
+
+        Raises InvalidInput for a malformed revision path and for a second document with the same
+        sequence number in one database.
+        """
+        try:
+            database = self._database(change.database)
+            stored = self._stored(database.number, change.id)
+            if stored is None:
+                self._insert(database, change)
+            else:
+                self._update(database, stored, change)
+        except UnicodeEncodeError as error:
+            raise InvalidInput("a document id is not Unicode text", ascii(change.id)) from error
+        except sqlite3.IntegrityError as error:
+            raise InvalidInput(
+                "two documents of a database have the same sequence number",
+                f"{change.database}/{change.id} at {change.seq}: {error}",
+            ) from error
+
+    def finish(self, checkpoint: int, schema: int) -> frozenset[str]:
+        """Write counters, checkpoint and schema; return the names of the databases that changed."""
+        for name in self._changed:
+            row = self._databases[name]
+            self._sql(
+                "UPDATE database SET update_seq = ?, doc_count = ?, deleted_count = ?, used_bytes = ? "
+                "WHERE number = ?",
+                (row.update_seq, row.doc_count, row.deleted_count, row.used_bytes, row.number),
+            )
+        # A batch that is repeated must not take the checkpoint back.
+        for member, value in (("checkpoint", checkpoint), ("schema", schema)):
+            self._sql(
+                "INSERT INTO meta (name, value) VALUES (?, ?) "
+                "ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+                (member, value),
+            )
+        return frozenset(self._changed)
+
+    def _database(self, name: str) -> Counters:
+        known = self._databases.get(name)
+        if known is None:
+            row = self._sql(
+                "SELECT number, update_seq, doc_count, deleted_count, used_bytes FROM database WHERE name = ?",
+                (name,),
+            ).fetchone()
+            known = Counters(*row) if row else Counters(self._new_database(name))
+            self._databases[name] = known
+        return known
+
+    def _new_database(self, name: str) -> int:
+        cursor = self._sql(
+            "INSERT INTO database (name, update_seq, doc_count, deleted_count, used_bytes) VALUES (?, 0, 0, 0, 0)",
+            (name,),
+        )
+        return cursor.lastrowid or 0
+
+    def _stored(self, database: int, id: str) -> _Stored | None:  # noqa: A002 - CouchDB's word
+        row = self._sql(
+            "SELECT number, seq, tree, deleted, losers, length(body), attachments FROM document "
+            "WHERE database = ? AND id = ?",
+            (database, id),
+        ).fetchone()
+        if row is None:
+            return None
+        number, seq, tree, deleted, losers, length, attachments = row
+        used = content_bytes(length, unpacked(attachments))
+        return _Stored(number, seq, RevisionTree.decode(tree), bool(deleted), losers, used)
+
+    def _insert(self, database: Counters, change: Change) -> None:
+        tree, _ = RevisionTree().merge(change.revisions, change.deleted, self._revs_limit)
+        index = indexed(change.body, change.deleted)
+        self._sql(
+            "INSERT INTO document (database, id, seq, deleted, losers, folder, created, unread, tree, "
+            "attachments, body) VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?)",
+            (
+                database.number, change.id, change.seq, change.deleted, index.folder, index.created,
+                index.unread, tree.encode(), packed(change.attachments), change.body,
+            ),
+        )  # fmt: skip
+        self._count(database, change.deleted, 1)
+        database.used_bytes += content_bytes(len(change.body), change.attachments)
+        self._advance(database, change)
+
+    def _update(self, database: Counters, stored: _Stored, change: Change) -> None:
+        tree, outcome = stored.tree.merge(change.revisions, change.deleted, self._revs_limit)
+        if tree == stored.tree:
+            return
+        is_new = outcome in {Outcome.NEW_LEAF, Outcome.NEW_BRANCH}
+        added = {change.revisions[0]: _content(change)} if is_new else {}
+        if stored.losers or len(tree.leaves()) > 1:
+            used = self._used(stored)
+            contents = self._contents(stored) | added
+        else:
+            used, contents = stored.used, added
+        leaves = tree.leaves()
+        seq = max(stored.seq, change.seq) if is_new else stored.seq
+        if contents:
+            self._store_losers(stored.number, [contents[rev] for rev in leaves[1:]])
+            self._store_winner(stored.number, contents[leaves[0]], len(leaves) - 1)
+            database.used_bytes += sum(_used(contents[rev]) for rev in leaves) - used
+        self._sql("UPDATE document SET seq = ?, tree = ? WHERE number = ?", (seq, tree.encode(), stored.number))
+        self._count(database, stored.deleted, -1)
+        self._count(database, tree.deleted, 1)
+        if is_new:
+            self._advance(database, change)
+        self._changed.add(change.database)
+
+    def _contents(self, stored: _Stored) -> dict[str, Revision]:
+        """Content of every leaf that is stored now."""
+        rows = self._sql(
+            "SELECT ?, deleted, attachments, body FROM document WHERE number = ? "
+            "UNION ALL SELECT rev, deleted, attachments, body FROM loser WHERE document = ?",
+            (stored.tree.winner, stored.number, stored.number),
+        )
+        return {
+            rev: Revision(rev=rev, deleted=bool(deleted), body=body, attachments=unpacked(attachments))
+            for rev, deleted, attachments, body in rows
+        }
+
+    def _used(self, stored: _Stored) -> int:
+        losers = self._sql(
+            "SELECT length(body), attachments FROM loser WHERE document = ?", (stored.number,)
+        )
+        return stored.used + sum(content_bytes(length, unpacked(files)) for length, files in losers)
+
+    def _store_winner(self, number: int, winner: Revision, losers: int) -> None:
+        index = indexed(winner.body, winner.deleted)
+        self._sql(
+            "UPDATE document SET deleted = ?, losers = ?, folder = ?, created = ?, unread = ?, "
+            "attachments = ?, body = ? WHERE number = ?",
+            (
+                winner.deleted, losers, index.folder, index.created, index.unread,
+                packed(winner.attachments), winner.body, number,
+            ),
+        )  # fmt: skip
+
+    def _store_losers(self, number: int, losers: list[Revision]) -> None:
+        self._sql("DELETE FROM loser WHERE document = ?", (number,))
+        for leaf in losers:
+            self._sql(
+                "INSERT INTO loser (document, rev, deleted, attachments, body) VALUES (?, ?, ?, ?, ?)",
+                (number, leaf.rev, leaf.deleted, packed(leaf.attachments), leaf.body),
+            )
+
+    def _count(self, database: Counters, deleted: bool, step: int) -> None:
+        if deleted:
+            database.deleted_count += step
+        else:
+            database.doc_count += step
+
+    def _advance(self, database: Counters, change: Change) -> None:
+        database.update_seq = max(database.update_seq, change.seq)
+        self._changed.add(change.database)
+
+
+def _content(change: Change) -> Revision:
+    return Revision(
+        rev=change.revisions[0], deleted=change.deleted, body=change.body, attachments=change.attachments
+    )
+
+
+def _used(leaf: Revision) -> int:
+    return content_bytes(len(leaf.body), leaf.attachments)
