@@ -1,4 +1,4 @@
-"""Cost of an actor: `python -m benchmarks.actors`. Activation/s, asks/s with 100 in flight, bytes per actor."""
+"""Cost of an actor: activations/s, asks/s, bytes. `python -m benchmarks.actors [--uvloop]`."""
 
 from __future__ import annotations
 
@@ -11,42 +11,39 @@ from typing import Any
 
 from actors.runtime.activation import ActorLimits, ActorSystem
 from actors.runtime.loop_actor import LoopActor
+from events.log.clock import SystemClock
 
 ACTORS = 100_000
 ASKS = 200_000
 IN_FLIGHT = 100
 
 
-class WallClock:
-    def now(self) -> int:
-        return time.time_ns() // 1_000_000
-
-    def event_id(self) -> str:
-        raise NotImplementedError
-
-
 class Counter(LoopActor):
+    """Answers in its turn."""
+
     def __init__(self, key: str) -> None:
         super().__init__()
         self.key = key
         self.count = 0
 
-    def on_receive(self, message: Any) -> int:
+    def on_receive(self, message: Any) -> int:  # noqa: D102
         self.count += 1
         return self.count
 
 
 class AwaitingCounter(Counter):
-    async def on_activate(self) -> None:
+    """Awaits in activation and in each turn, as actors that append do."""
+
+    async def on_activate(self) -> None:  # noqa: D102
         await asyncio.sleep(0)
 
-    async def on_receive(self, message: Any) -> int:
+    async def on_receive(self, message: Any) -> int:  # type: ignore[override]  # noqa: D102
         self.count += 1
         return self.count
 
 
 def new_system() -> ActorSystem:
-    system = ActorSystem(ActorLimits(active=ACTORS), WallClock())
+    system = ActorSystem(ActorLimits(active=ACTORS), SystemClock())
     system.register("plain", Counter)
     system.register("awaiting", AwaitingCounter)
     return system

@@ -28,9 +28,9 @@ MAX_PROFILE_TEXT = 2_000
 """Characters in one member of a profile."""
 
 
-def stream(address: str) -> str:
+def stream(key: str) -> str:
     """Name of the stream of one account."""
-    return STREAM + address
+    return STREAM + key
 
 
 def email_stream(email: str) -> str:
@@ -213,9 +213,9 @@ class Account(msgspec.Struct):
     changed_at: int = 0
 
 
-def initial(address: str) -> Account:
+def initial(key: str) -> Account:
     """Return an account that nobody has opened."""
-    return Account(address=address)
+    return Account(address=key)
 
 
 def decide(state: Account, command: Command) -> Sequence[Event]:

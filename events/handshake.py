@@ -16,9 +16,9 @@ from events.policy import Standing
 STREAM = "handshake-"
 
 
-def stream(address: str) -> str:
+def stream(key: str) -> str:
     """Name of the stream of one owner's book."""
-    return STREAM + address
+    return STREAM + key
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -108,9 +108,9 @@ class Book(msgspec.Struct):
         return Standing.UNKNOWN
 
 
-def initial(owner: str) -> Book:
+def initial(key: str) -> Book:
     """Return an empty book."""
-    return Book(owner=owner)
+    return Book(owner=key)
 
 
 _EVENT_OF = {

@@ -24,9 +24,9 @@ MAX_FOLDER_NAME = 100
 """Characters in a folder's name."""
 
 
-def stream(address: str) -> str:
+def stream(key: str) -> str:
     """Name of the stream of one mailbox."""
-    return STREAM + address
+    return STREAM + key
 
 
 class StoredAttachment(msgspec.Struct, frozen=True, kw_only=True):
@@ -220,9 +220,9 @@ class Mailbox(msgspec.Struct):
         return self.correspondents.get(other) or Correspondent()
 
 
-def initial(owner: str) -> Mailbox:
+def initial(key: str) -> Mailbox:
     """Return an empty mailbox."""
-    return Mailbox(owner=owner)
+    return Mailbox(owner=key)
 
 
 def verdict(state: Mailbox, command: FileMessage) -> Verdict:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from actors.messages import Consult, Inspect
 from events import mail, policy
 from events.errors import Busy, Forbidden, MailboxDisabled, MailboxFull, MailioError, NotFound
 from events.identity import normalise_email
@@ -16,7 +17,6 @@ from events.log.log import Clock, Log, Origin, Write
 from events.mail import MailAccepted, Recipient
 from events.mailbox import Mailbox
 from events.policy import Case, Reason, Standing, Transport
-from actors.messages import Consult, Inspect
 from node.mime.structure import MimeLimits, inspect
 from node.smtp.ports import SessionFacts
 from node.storage.blobs import BlobStore
@@ -105,9 +105,7 @@ class Acceptance:
 
     async def _case(self, entry: AccountEntry | None, sender: str, size: int) -> Case:
         if entry is None or not entry.enabled:
-            return Case(
-                transport=Transport.SMTP, answered=False, exists=entry is not None, enabled=False
-            )
+            return Case(transport=Transport.SMTP, answered=False, exists=entry is not None, enabled=False)
         return Case(
             transport=Transport.SMTP,
             answered=False,
@@ -178,12 +176,9 @@ class Acceptance:
         raise refusal(worst)
 
     async def _unwelcome(self, owner: str, author: str, envelope_sender: str, size: int) -> Reason | None:
-        if author and author != envelope_sender:
-            if await self._standing(owner, author) is Standing.REVOKED:
-                return Reason.SENDER_REVOKED
+        differs = bool(author) and author != envelope_sender
+        if differs and await self._standing(owner, author) is Standing.REVOKED:
+            return Reason.SENDER_REVOKED
         if await self._used(owner) + size > self._quota:
             return Reason.MAILBOX_FULL
         return None
-
-
-

@@ -216,6 +216,3 @@ class Accounts:
         if not entry.enabled:
             raise Forbidden("user is disabled")
         return entry
-
-
-

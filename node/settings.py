@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from actors.runtime.limits import ActorLimits, ReactionLimits
+from actors.runtime.activation import ActorLimits
+from actors.runtime.reaction import DispatchLimits
 from events.errors import Misconfigured
 from node.mime.structure import MimeLimits
 from node.smtp.limits import SmtpLimits
@@ -111,7 +112,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     couchdb: CouchdbSettings = CouchdbSettings()
     logging: LoggingSettings = LoggingSettings()
     actors: ActorLimits = ActorLimits()
-    reactions: ReactionLimits = ReactionLimits()
+    reactions: DispatchLimits = DispatchLimits()
     views: RunnerLimits = RunnerLimits()
     sync: SyncLimits = SyncLimits()
 
@@ -163,7 +164,9 @@ def _read(file: Path) -> dict[str, Any]:
         raise Misconfigured(f"{file}: not valid TOML: {error}") from error
 
 
-def _refuse_unknown(values: Mapping[str, Any], struct: type[msgspec.Struct], file: str, prefix: str = "") -> None:
+def _refuse_unknown(
+    values: Mapping[str, Any], struct: type[msgspec.Struct], file: str, prefix: str = ""
+) -> None:
     fields = {field.name: field.type for field in msgspec.structs.fields(struct)}
     for key, value in values.items():
         if key not in fields:

@@ -90,8 +90,8 @@ def order(rev: str) -> tuple[int, bytes]:
     return int(generation), digest.encode()
 
 
-def _checked(path: Sequence[str]) -> None:
-    """Require a non-empty path of well-formed revisions whose generations fall by one."""
+def require_path(path: Sequence[str]) -> None:
+    """Raise InvalidInput unless these are well-formed revisions whose generations fall by one."""
     if not path:
         raise InvalidInput("a revision needs a name", "empty revision path")
     above = 0
@@ -262,7 +262,7 @@ class RevisionTree:
         leaf into an ancestor. Where a path contradicts a known link, the first one told stays.
         Raises InvalidInput on malformed paths.
         """
-        _checked(path)
+        require_path(path)
         head = path[0]
         if not self._parents and len(path) == 1:
             return RevisionTree._of({head: None}, {head: deleted}), Outcome.NEW_LEAF

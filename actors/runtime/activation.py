@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 from pykka._envelope import Envelope
 
-from actors.runtime.loop_actor import INSIDE_ACTOR, LoopActor, LoopFuture, report
+from actors.runtime.loop_actor import INSIDE_ACTOR, LoopActor, LoopFuture, LoopInbox, report
 from events.errors import Busy, NotFound
 from events.log.log import Clock
 
@@ -39,7 +39,7 @@ class ActorLimits(msgspec.Struct, frozen=True, kw_only=True):
     inbox: int = 256
     """Messages that may wait for one actor; at 5 ms each the last one waits little more than a second."""
     full_seconds: float = 5.0
-    """How long an ask waits for room before it is refused with Busy; shorter than any SMTP client's patience."""
+    """How long an ask waits for room before it is refused with Busy: less than an SMTP client waits."""
     active: int = 100_000
     """Actors in memory at once; some 300 MB at 3 KB each."""
     idle_seconds: float = 900.0
@@ -65,9 +65,19 @@ class FailedTell(msgspec.Struct, frozen=True):
 
 
 class _Cell:
-    """One active actor: its current object, when it was used, how often it failed. Supervises the object."""
+    """One active actor: its object (which it supervises), when it was used, how often it failed."""
 
-    __slots__ = ("activating", "actor", "failures", "key", "kind", "suspended_until", "system", "timer", "used")
+    __slots__ = (
+        "activating",
+        "actor",
+        "failures",
+        "key",
+        "kind",
+        "suspended_until",
+        "system",
+        "timer",
+        "used",
+    )
 
     def __init__(self, system: ActorSystem, kind: str, key: str) -> None:
         self.system = system
@@ -140,7 +150,7 @@ class _Cell:
             self._give_up(waiting, error)
             return
         for envelope in waiting:
-            self.actor.actor_inbox.take_over(envelope)
+            self.actor.actor_inbox.admit(envelope)
         if self._too_often():
             self._suspend()
         else:
@@ -171,15 +181,19 @@ class _Cell:
         self.system.suspensions += 1
         self.failures = None
         self.suspended_until = self.system.clock.now() + int(seconds * 1000)
-        self._refuse_asks(Busy("this mailbox is being repaired, try later", f"{self.kind}/{self.key} is suspended"))
+        self._refuse_asks(self.suspended())
         self._resume_later(seconds)
+
+    def suspended(self) -> Busy:
+        """Say why messages are refused now."""
+        return Busy("this is being repaired, try later", f"{self.kind}/{self.key} failed too often")
 
     def _refuse_asks(self, error: Exception) -> None:
         for envelope in self.actor.take_waiting():
             if envelope.reply_to is not None:
                 self.actor.refuse(envelope, error)
             else:
-                self.actor.actor_inbox.take_over(envelope)
+                self.actor.actor_inbox.admit(envelope)
 
     def resume_if_due(self) -> None:
         """End a suspension whose time has passed; look again later at one whose time has not."""
@@ -303,12 +317,15 @@ class ActorSystem:
             await self._deliver(kind, key, envelope)
 
     def _try_deliver(self, kind: str, key: str, envelope: Envelope[Any]) -> bool:
-        """Enqueue unless that needs waiting. Looking up and putting are one step, so no message meets a dead actor."""
+        """Enqueue unless that needs waiting.
+
+        Looking up and putting are one step on the loop, so that no message meets a dead actor.
+        """
         cell = self._lookup(kind, key)
-        if cell is None or cell.actor.actor_inbox.full:
+        if cell is None or (inbox := cell.actor.actor_inbox).full:
             return False
-        cell.actor.actor_inbox.put(envelope)
-        self._note_depth(cell)
+        inbox.admit(envelope)
+        self._note_depth(inbox)
         return True
 
     async def _deliver(self, kind: str, key: str, envelope: Envelope[Any]) -> None:
@@ -320,13 +337,11 @@ class ActorSystem:
             inbox = cell.actor.actor_inbox
             if await inbox.room():
                 inbox.put_granted(envelope)
-                self._note_depth(cell)
+                self._note_depth(inbox)
                 return
 
-    def _note_depth(self, cell: _Cell) -> None:
-        depth = len(cell.actor.actor_inbox)
-        if depth > self.inbox_high_water:
-            self.inbox_high_water = depth
+    def _note_depth(self, inbox: LoopInbox) -> None:
+        self.inbox_high_water = max(self.inbox_high_water, len(inbox))
 
     def _lookup(self, kind: str, key: str) -> _Cell | None:
         """Find or activate; None when there is no place for another actor now."""
@@ -343,14 +358,14 @@ class ActorSystem:
         elif cell.suspended_until:
             cell.resume_if_due()
             if cell.suspended_until:
-                raise Busy("this mailbox is being repaired, try later", f"{kind}/{key} is suspended")
+                raise cell.suspended()
         else:
             self._cells.move_to_end(name)
         cell.used = self.clock.now()
         return cell
 
     def _evict(self) -> bool:
-        """Make a place by passivating the least recently used idle actor; True if there is a place at once."""
+        """Passivate the least recently used idle actor; True if there is a place at once."""
         for _ in range(min(EVICTION_PROBES, len(self._cells))):
             name, cell = next(iter(self._cells.items()))
             if cell.idle:
@@ -409,7 +424,7 @@ class ActorSystem:
     async def drain(self) -> None:
         """Stop accepting from outside and return when all queued work is done.
 
-        Actors may still message each other meanwhile. Suspended actors are waited for until their back-off ends.
+        Actors may still message each other meanwhile. Suspended ones are waited for.
         """
         self._accepting = False
         while busy := [cell for cell in self._cells.values() if not cell.idle]:

@@ -52,8 +52,8 @@ class AggregateActor(LoopActor, Generic[State, Command]):
     """One stream, its state, and who decides on it.
 
     Subclasses set the class attributes, define `stream_of`, `initial`, `decide`, `evolve`, and, as they need,
-    `react` (an event of the log that concerns them) and `handle` (all other messages, such as queries that read
-    `state`). All are called one at a time.
+    `react` (an event of the log that concerns them) and `handle` (all other messages, such as queries that
+    read `state`). All are called one at a time.
     """
 
     state_type: ClassVar[type[msgspec.Struct]]
@@ -98,7 +98,7 @@ class AggregateActor(LoopActor, Generic[State, Command]):
         """Return the state after the event. Pure."""
 
     async def react(self, record: Recorded) -> Any:
-        """Answer an event of the log: append with `Origin(answers=True, cause=record.metadata)`, once per cause."""
+        """Answer an event: append once, with `Origin(answers=True, cause=record.metadata)`."""
         raise NotImplementedError(f"{type(self).__name__} does not react to {type(record.event).__name__}")
 
     async def handle(self, message: Any) -> Any:
@@ -125,7 +125,9 @@ class AggregateActor(LoopActor, Generic[State, Command]):
         while page := await self.log.stream(self.stream, self.version, PAGE):
             self._apply(page)
 
-    async def execute(self, command: Command, origin: Origin, *, extra: Sequence[Write] = ()) -> list[Recorded]:
+    async def execute(
+        self, command: Command, origin: Origin, *, extra: Sequence[Write] = ()
+    ) -> list[Recorded]:
         """Decide, append (with `extra`, all or nothing), evolve; return all that was recorded.
 
         Raises what `decide` raises, AlreadyAnswered, StorageUnavailable; VersionConflict of another stream at
@@ -172,7 +174,11 @@ class AggregateActor(LoopActor, Generic[State, Command]):
             report(self.loop, f"snapshot of {self.stream} is ignored", error)
             return
         if not await self.log.stream(self.stream, version - 1, 1):
-            report(self.loop, f"snapshot of {self.stream} is ignored", CorruptRecord("it is newer than its stream"))
+            report(
+                self.loop,
+                f"snapshot of {self.stream} is ignored",
+                CorruptRecord("it is newer than its stream"),
+            )
             return
         self.state = state  # type: ignore[assignment]  # decoded as state_type, which is State at run time
         self.version = self._snapshot_version = version

@@ -61,7 +61,7 @@ class LoopFuture(pykka.Future[T]):
     def get(self, *, timeout: float | None = None) -> T:
         """Return the value or raise the exception; from another thread, block until there is one.
 
-        Raises WouldBlock on a loop's thread when there is no result yet, pykka.Timeout after `timeout` seconds.
+        Raises WouldBlock on a loop's thread when there is no result yet, pykka.Timeout after `timeout` s.
         """
         if self._get_hook is not None:
             return super().get(timeout=timeout)
@@ -144,7 +144,7 @@ class StoppedFlag(threading.Event):
         """Mark the actor as stopped."""
         self._stopped = True
 
-    def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002
+    def wait(self, timeout: float | None = None) -> bool:
         """Answer at once if stopped. Raises RuntimeError otherwise: it would block the loop."""
         if not self._stopped:
             raise RuntimeError("waiting would block the event loop; await ref.stop(block=False) instead")
@@ -191,7 +191,7 @@ class LoopInbox:
             return
         if self.full and not isinstance(envelope.message, _ActorStop):
             raise Busy("too many requests are waiting", f"the inbox holds {len(self)} messages")
-        self._append(envelope)
+        self.admit(envelope)
 
     def _put_or_refuse(self, envelope: Envelope[Any]) -> None:
         """Do what `put` does, for a caller on another thread that no longer listens for the error."""
@@ -201,21 +201,18 @@ class LoopInbox:
             if self.actor is not None:
                 self.actor.refuse(envelope, busy)
 
-    def _append(self, envelope: Envelope[Any]) -> None:
+    def admit(self, envelope: Envelope[Any]) -> None:
+        """Append, on the loop, whatever the limit: the caller has looked, or the envelope had its place."""
         if self._queue is None:
             self._queue = deque()
         self._queue.append(envelope)
         if self.actor is not None:
             self.actor.wake()
 
-    def take_over(self, envelope: Envelope[Any]) -> None:
-        """Append what another inbox has admitted already, whatever the limit."""
-        self._append(envelope)
-
     def put_granted(self, envelope: Envelope[Any]) -> None:
         """Append with the room that `room()` has granted."""
         self._granted -= 1
-        self._append(envelope)
+        self.admit(envelope)
 
     def get(self) -> Envelope[Any]:
         """Take the oldest envelope. Raises IndexError when empty."""
@@ -238,7 +235,7 @@ class LoopInbox:
                 waiter.set_result(None)
 
     async def room(self) -> bool:
-        """Wait until there is room and reserve it for one `put_granted`; False if the inbox closed meanwhile."""
+        """Wait for room and reserve it for one `put_granted`; False if the inbox closed meanwhile."""
         if not self.full:
             self._granted += 1
             return True
@@ -434,5 +431,5 @@ def _reply(envelope: Envelope[Any], value: Any) -> None:
 
 
 def report(loop: asyncio.AbstractEventLoop, message: str, error: BaseException) -> None:
-    """Give an error that has no other reader to the loop's exception handler (the daemon logs and counts it)."""
+    """Give an error that nobody else reads to the loop's exception handler (the daemon logs it)."""
     loop.call_exception_handler({"message": message, "exception": error})

@@ -63,11 +63,14 @@ class Parking:
         return parked
 
     async def park(self, command: Park, origin: Origin) -> None:
-        """Park a reaction; `origin` makes a repeated parking of the same failure harmless (AlreadyAnswered)."""
+        """Park a reaction. Raises AlreadyAnswered if `origin` says that it was parked before."""
         await self._log.append(Write(STREAM, tuple(decide(self._state, command))), origin=origin)
 
     async def retry(self, id: str) -> None:  # noqa: A002 - the operator's word
-        """Let the actor react now. Raises NotFound, or the actor's error: then it stays parked, with the new reason."""
+        """Let the actor react now.
+
+        Raises NotFound, or the actor's error: then it stays parked, with the new reason.
+        """
         parked = await self.show(id)
         redispatch = self._dispatchers.get(parked.consumer)
         if redispatch is None:

@@ -6,8 +6,8 @@ above it are told again; actors answer with `Origin(answers=True)`, so the log r
 
 A reaction that fails is tried again if the failure may pass (`MailioError.temporary`, OSError), a bounded
 number of times, and otherwise parked. While a reaction is retried, later ones of the same actor wait; when it
-is parked they go on. If parking itself fails (the disk is full), the reaction is tried again until one of the
-two succeeds: nothing is skipped.
+is parked they go on. If parking itself fails (the disk is full), the reaction gets all its tries again until
+one of the two succeeds: nothing is skipped.
 
 Shutdown order: `Dispatcher.stop`, then `ActorSystem.drain`.
 """
@@ -17,8 +17,8 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
 import msgspec
@@ -26,7 +26,7 @@ import pykka
 
 from actors.runtime.activation import ActorSystem, Name
 from actors.runtime.parking import Parking, describe
-from events.errors import AlreadyAnswered, MailioError
+from events.errors import AlreadyAnswered, Busy, MailioError
 from events.event import Recorded
 from events.log.log import Log, Origin
 from events.parking import Park
@@ -36,6 +36,8 @@ Reaction = Callable[[Recorded], Iterable[Name]]
 
 Routes = Mapping[str, Reaction]
 """The reaction table: event type name → which actors react."""
+
+Batch = Sequence[Recorded]
 
 NOBODY: Name = ("", "")
 """Target of the parked work when the route itself failed."""
@@ -121,7 +123,7 @@ class Dispatcher:
     Counters: `reactions` (finished), `retries`, `parked`, `checkpoint_failures`; `in_flight` now.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the wiring of a consumer, named once in the daemon
         self,
         name: str,
         log: Log,
@@ -165,7 +167,7 @@ class Dispatcher:
         return max(0, self._log.head - self._water.mark)
 
     async def reached(self, position: int) -> None:
-        """Return when everything at or below `position` is finished."""
+        """Return when all at or below `position` is finished. Raises Busy if the dispatcher ends before."""
         if self._water.mark >= position:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -173,7 +175,7 @@ class Dispatcher:
         await waiter
 
     async def run(self) -> None:
-        """Consume the log until `stop`. Raises what makes going on impossible (CorruptRecord, a bug in here)."""
+        """Consume the log until `stop`. Raises what makes going on impossible (such as CorruptRecord)."""
         self._saved = await self._checkpoints.load(self.name)
         self._water = LowWater(self._saved)
         self._wake_reached()
@@ -191,6 +193,7 @@ class Dispatcher:
             await self._save_checkpoint()
         finally:
             await _cancel(*tasks, *self._tasks)
+            self._dismiss()
 
     async def stop(self) -> None:
         """Read no more, finish what is under way, save the checkpoint; `run` returns then."""
@@ -209,11 +212,12 @@ class Dispatcher:
         position = self._saved
         while True:
             try:
-                async for batch in self._log.subscribe(position, self._limits.batch):
-                    for record in batch:
-                        await self._dispatch(record)
-                        position = record.position
-                    failures = 0
+                async with _closing(self._log.subscribe(position, self._limits.batch)) as batches:
+                    async for batch in batches:
+                        for record in batch:
+                            await self._dispatch(record)
+                            position = record.position
+                        failures = 0
             except Exception as error:
                 if not passes(error):
                     raise
@@ -252,7 +256,12 @@ class Dispatcher:
 
     def _lane_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) and self._failure and not self._failure.done():
+        if (
+            not task.cancelled()
+            and (error := task.exception())
+            and self._failure
+            and not self._failure.done()
+        ):
             self._failure.set_exception(error)
 
     async def _work(self, target: Name, lane: deque[tuple[_Entry, Recorded]]) -> None:
@@ -270,19 +279,21 @@ class Dispatcher:
 
     async def _react(self, target: Name, record: Recorded) -> None:
         """Return when the reaction is answered or parked."""
-        attempts = 0
+        attempts = total = 0
         while True:
-            attempts += 1
+            attempts, total = attempts + 1, total + 1
             try:
                 await self.redispatch(record, *target)
             except Exception as error:  # noqa: BLE001 - retried or parked
                 if passes(error) and attempts < self._limits.attempts:
                     self.retries += 1
-                elif await self._park(target, record, error, attempts):
+                elif await self._park(target, record, error, total):
                     return
+                else:
+                    attempts = 0  # the log was down, so the tries said nothing about the reaction
             else:
                 return
-            await asyncio.sleep(self._backoff(attempts))
+            await asyncio.sleep(self._backoff(total))
 
     async def _park(self, target: Name, record: Recorded, error: Exception, attempts: int) -> bool:
         """Park, at most once however often the event is told again; False when the log refuses for now."""
@@ -323,6 +334,12 @@ class Dispatcher:
             if not waiter.done():
                 waiter.set_result(None)
 
+    def _dismiss(self) -> None:
+        for _, _, waiter in self._awaiting:
+            if not waiter.done():
+                waiter.set_exception(Busy("the node is shutting down", f"dispatcher {self.name} has ended"))
+        self._awaiting.clear()
+
     async def _keep_checkpoint(self) -> None:
         while True:
             with suppress(TimeoutError):
@@ -354,6 +371,16 @@ def passes(error: BaseException) -> bool:
     if isinstance(error, MailioError):
         return error.temporary
     return isinstance(error, OSError | pykka.ActorDeadError)
+
+
+@asynccontextmanager
+async def _closing(batches: AsyncIterator[Batch]) -> AsyncIterator[AsyncIterator[Batch]]:
+    """End a subscription at once when its reader ends, instead of when it is collected."""
+    try:
+        yield batches
+    finally:
+        if isinstance(batches, AsyncGenerator):
+            await batches.aclose()
 
 
 def _raise_failure(*futures: asyncio.Future[None]) -> None:

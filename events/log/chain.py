@@ -23,7 +23,7 @@ _LENGTH = struct.Struct(">I").pack
 
 
 class Row(NamedTuple):
-    """A record as it is stored. `event_id` has 16 bytes, or is None where another program wrote the record."""
+    """A record as it is stored. `event_id` has 16 bytes, or is None if another program wrote the record."""
 
     position: int
     stream: str
@@ -34,7 +34,7 @@ class Row(NamedTuple):
     hash: bytes
 
 
-def record_hash(
+def record_hash(  # noqa: PLR0917 - the fields in their stored order; called once per record
     previous: bytes,
     position: int,
     stream: str,

@@ -25,7 +25,7 @@ MAX_STATE_BYTES = 16 * 1024 * 1024
 
 Payload = dict[str, Any]
 Upcaster = Callable[[Payload], Payload]
-"""Lifts the members of one schema to those of the next. Pure: the same input gives the same output for ever."""
+"""Lifts the members of one schema to those of the next. Pure: same input, same output, for ever."""
 
 UPCASTERS: dict[tuple[str, int], Upcaster] = {}
 """By type name and the schema that it lifts from."""

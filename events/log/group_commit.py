@@ -18,8 +18,9 @@ from typing import Final, Protocol
 
 import msgspec
 
-from events.errors import AlreadyAnswered, Busy, Conflict, StorageUnavailable, VersionConflict
-from events.event import Event, Metadata, Recorded
+from events.errors import Busy, Conflict, MailioError, StorageUnavailable
+from events.event import Recorded
+from events.log.entry import Entry
 
 MAX_WAITING: Final = 20_000
 """Appends that may wait for their group: about a second's work of one core."""
@@ -34,36 +35,6 @@ MAX_GROUP_BYTES: Final = 4 * 1024 * 1024
 """State bytes per transaction, beyond its first append."""
 
 
-class Draft(msgspec.Struct, frozen=True):
-    """An event ready to be placed in its stream. `state` is what will be stored."""
-
-    event: Event
-    metadata: Metadata
-    event_id: bytes
-    state: bytes
-
-
-class StreamDrafts(msgspec.Struct, frozen=True):
-    """The events of one `Write`."""
-
-    stream: str
-    expected: int
-    drafts: Sequence[Draft]
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """All that one append writes; `answers` is (actor, cause id) when it is a reaction."""
-
-    writes: Sequence[StreamDrafts]
-    answers: tuple[str, str] | None
-    size: int
-
-    @property
-    def first_id(self) -> bytes:
-        """Id of the entry's first event: by it an append of unknown outcome is found again."""
-        return next(draft.event_id for write in self.writes for draft in write.drafts)
-
-
 class Journal(Protocol):
     """A transaction at a time on the store. Every method raises StorageUnavailable when the store fails."""
 
@@ -73,7 +44,7 @@ class Journal(Protocol):
     def write(self, entry: Entry) -> list[Recorded]:
         """Insert an entry whole or not at all.
 
-        Raises VersionConflict or AlreadyAnswered: the transaction then stands as before.
+        Raises VersionConflict, AlreadyAnswered or Conflict: the transaction then stands as before.
         """
 
     def commit(self) -> None:
@@ -92,9 +63,9 @@ class _Waiting(msgspec.Struct, eq=False):
 
 
 class _Written(msgspec.Struct, eq=False):
-    """What became of an entry in the open transaction. A conflict is kept back until the commit too:
+    """What became of an entry in the open transaction.
 
-    it may be one with a neighbour whose records are not durable yet.
+    A conflict is told only after the commit: it may be one with a neighbour that is not durable yet.
     """
 
     waiting: _Waiting
@@ -147,10 +118,8 @@ class GroupCommitter:
             chosen = self._choose()
             try:
                 durable = self._write(chosen)
-            except BaseException as error:
+            except Exception as error:  # noqa: BLE001 - told to every caller of the group, a bug also to the loop
                 self._give_up(chosen, error)
-                if not isinstance(error, StorageUnavailable):
-                    raise
                 continue
             if not durable:
                 loop = asyncio.get_running_loop()
@@ -182,7 +151,7 @@ class GroupCommitter:
         for waiting in chosen:
             try:
                 self._group.append(_Written(waiting, self._journal.write(waiting.entry)))
-            except (VersionConflict, AlreadyAnswered) as conflict:
+            except Conflict as conflict:
                 self._group.append(_Written(waiting, conflict))
         if any(isinstance(written.outcome, list) for written in self._group):
             return False
@@ -227,13 +196,16 @@ class GroupCommitter:
                     durable.append(_Written(written.waiting, records))
                 else:
                     lost.append(written.waiting)
-        except StorageUnavailable as again:
+        except MailioError as again:
             durable, lost, error = [], [written.waiting for written in group], again
         self._settle(durable)
         self._refuse(lost, error)
 
     def _give_up(self, chosen: Sequence[_Waiting], error: BaseException) -> None:
         """Nothing of the group was committed: roll back and say so to all of it."""
+        if not isinstance(error, StorageUnavailable):
+            context = {"message": "a group of appends failed by a fault of the program", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
         self._group = []
         try:
             self._journal.recover()
@@ -244,7 +216,7 @@ class GroupCommitter:
     @staticmethod
     def _refuse(refused: Sequence[_Waiting], error: BaseException) -> None:
         """Give each caller an exception, and so a traceback, of its own."""
-        private = error.private if isinstance(error, StorageUnavailable) else repr(error)
+        private = error.private if isinstance(error, MailioError) else repr(error)
         for waiting in refused:
             if not waiting.done.done():
                 waiting.done.set_exception(StorageUnavailable("the log cannot be written now", private))

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from events.errors import AlreadyAnswered, StorageUnavailable, VersionConflict
+from events.errors import AlreadyAnswered, Conflict, StorageUnavailable, VersionConflict
 from events.event import Recorded
 from events.log.chain import Row, record_hash
 from events.log.codec import Codec
-from events.log.group_commit import Draft, Entry
+from events.log.entry import Draft, Entry
 from events.log.log import ANY_VERSION
 from events.log.sqlite import INSERT, SELECT, LogConnection, read_head
 
@@ -44,7 +44,10 @@ class SqliteJournal:
         self._clean = False
 
     def write(self, entry: Entry) -> list[Recorded]:
-        """Insert an entry whole, or raise VersionConflict or AlreadyAnswered and insert nothing of it."""
+        """Insert an entry whole, or nothing of it.
+
+        Raises VersionConflict, AlreadyAnswered, or Conflict when an event id was given twice by the clock.
+        """
         with self._storage():
             try:
                 records, versions = self._place(entry)
@@ -54,7 +57,9 @@ class SqliteJournal:
                 raise
             except sqlite3.IntegrityError as error:
                 self._check_unanswered(entry)
-                raise StorageUnavailable("the log cannot be written now", repr(error)) from error
+                raise Conflict(
+                    "already there", f"an event id was used before: {entry.first_id.hex()}"
+                ) from error
         if len(self._versions) > VERSIONS_KEPT:
             self._versions.clear()
         self._versions.update(versions)

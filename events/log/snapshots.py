@@ -21,7 +21,7 @@ _CREATE = f"""CREATE TABLE IF NOT EXISTS {_TABLE} (
     stream TEXT PRIMARY KEY, schema INTEGER NOT NULL, version INTEGER NOT NULL, digest BLOB NOT NULL,
     state BLOB NOT NULL)"""
 _LOAD = f"SELECT version, digest, state FROM {_TABLE} WHERE stream = ? AND schema = ?"  # noqa: S608 - constants
-_SAVE = f"INSERT OR REPLACE INTO {_TABLE} VALUES (?,?,?,?,?)"
+_SAVE = f"INSERT OR REPLACE INTO {_TABLE} VALUES (?,?,?,?,?)"  # noqa: S608 - constants
 
 
 class SqliteSnapshots:
@@ -96,7 +96,7 @@ class SqliteSnapshots:
 
 
 def _is_damaged(error: sqlite3.DatabaseError) -> bool:
-    """Tell damage from a full or missing disk. The low byte of the code is its kind (sqlite.org/rescode.html)."""
+    """Tell damage from a full or missing disk; the low byte of the code is its kind."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 

@@ -67,12 +67,12 @@ SCHEMA: Final = (
     """CREATE TRIGGER IF NOT EXISTS events_are_never_deleted BEFORE DELETE ON events
        BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END""",
     "CREATE TABLE IF NOT EXISTS log_meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID",
-    f"INSERT OR IGNORE INTO log_meta VALUES ('format', {FORMAT})",
+    f"INSERT OR IGNORE INTO log_meta VALUES ('format', {FORMAT})",  # noqa: S608 - constants only
     f"PRAGMA application_id = {APPLICATION_ID}",
 )
 
 COLUMNS: Final = "position, originator_id, originator_version, topic, event_id, state, hash"
-INSERT: Final = f"INSERT INTO events ({COLUMNS}) VALUES (?,?,?,?,?,?,?)"
+INSERT: Final = f"INSERT INTO events ({COLUMNS}) VALUES (?,?,?,?,?,?,?)"  # noqa: S608 - constants only
 SELECT: Final = f"SELECT {COLUMNS} FROM events"  # noqa: S608 - constants only
 SELECT_HEAD: Final = "SELECT position, hash FROM events ORDER BY position DESC LIMIT 1"
 
@@ -132,10 +132,9 @@ def check_format(connection: sqlite3.Connection, path: str) -> None:
         )
 
 
-def read_head(connection: sqlite3.Connection | sqlite3.Cursor | SQLiteCursor) -> Head:
+def read_head(connection: sqlite3.Connection) -> Head:
     """Return the newest record's position and hash as this connection sees it."""
-    cursor = connection.execute(SELECT_HEAD) or connection
-    row = cursor.fetchone()  # type: ignore[union-attr]  # the library's cursor returns nothing on execute
+    row = connection.execute(SELECT_HEAD).fetchone()
     return Head(*row) if row else Head()
 
 
@@ -208,7 +207,8 @@ class LogRecorder(SQLiteApplicationRecorder):
     def _insert_events(
         self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **_: Any
     ) -> Sequence[int] | None:
-        position, digest = read_head(c)
+        c.execute(SELECT_HEAD)
+        position, digest = c.fetchone() or Head()
         positions = []
         for event in stored_events:
             position += 1

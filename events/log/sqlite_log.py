@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from eventsourcing.persistence import PersistenceError
 
-from events.errors import CorruptRecord, Forbidden, InvalidInput, Misconfigured, StorageUnavailable
-from events.event import Metadata, Recorded
+from events.errors import CorruptRecord, Forbidden, Misconfigured, StorageUnavailable
+from events.event import Recorded
 from events.log.chain import GENESIS, Row, verify
 from events.log.codec import Codec
-from events.log.group_commit import Draft, Entry, GroupCommitter, StreamDrafts
-from events.log.identity import describe
+from events.log.entry import prepare
+from events.log.group_commit import GroupCommitter
 from events.log.journal import SqliteJournal
 from events.log.log import Clock, Origin, Write
 from events.log.ownership import Ownership
@@ -42,10 +43,7 @@ CHECKED_AT_START: Final = 1_000
 """Newest records whose chain is verified on opening (about 3 ms)."""
 
 FOLLOW_SECONDS: Final = 0.2
-"""How often a read-only log looks for what the daemon beside it has appended: no bell rings across processes."""
-
-MAX_STREAM_NAME_BYTES: Final = 512
-"""Longest stream name: an address or a domain with a prefix is far below."""
+"""How often a read-only log looks for new records: no bell rings across processes."""
 
 _SELECT_STREAM = (
     f"{SELECT} WHERE originator_id = ? AND originator_version > ? ORDER BY originator_version LIMIT ?"
@@ -57,7 +55,7 @@ _SELECT_SEQUENCE = "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
 
 
 class Verified(msgspec.Struct, frozen=True):
-    """Progress of a verification: positions up to `position` of `head` are well; `bad` is the first that is not."""
+    """How far a verification is: all is well up to `position`; `bad` is the first position that is not."""
 
     position: int
     head: int
@@ -119,15 +117,14 @@ class SqliteLog:
     async def append(self, *writes: Write, origin: Origin) -> list[Recorded]:
         """Append all writes in one transaction; return when they are synced to disk.
 
-        Raises VersionConflict, AlreadyAnswered, StorageUnavailable, Busy, LimitExceeded (an event above
-        `MAX_STATE_BYTES`), InvalidInput (an event that its own type would not read back, a bad stream
-        name): then nothing was written.
+        Raises VersionConflict, AlreadyAnswered, StorageUnavailable, Busy, and what `prepare` raises: then
+        nothing was written.
         """
         if self._committer is None:
             raise Forbidden("the log was opened for reading only")
         if self._closing:
             raise StorageUnavailable("the log is closed")
-        entry = self._entry(writes, origin)
+        entry = prepare(writes, origin, self._clock, self._codec, self._software)
         if not entry.size:
             return []
         return await self._committer.append(entry)
@@ -175,6 +172,7 @@ class SqliteLog:
             if records:
                 after = records[-1].position
                 yield records
+                await asyncio.sleep(0)
             elif self._store is None:
                 await asyncio.sleep(FOLLOW_SECONDS)
             else:
@@ -205,26 +203,6 @@ class SqliteLog:
             self._store.close()
         else:
             self._reader.close()
-
-    def _entry(self, writes: Sequence[Write], origin: Origin) -> Entry:
-        """Encode all events, so that what can fail by them fails before anything waits for the disk."""
-        first: Metadata | None = None
-        number = size = 0
-        groups: list[StreamDrafts] = []
-        for write in writes:
-            _check_name(write.stream)
-            drafts: list[Draft] = []
-            for event in write.events:
-                payload, event_as_read = self._codec.payload(event)
-                metadata = describe(origin, number, self._clock, first, self._software)
-                state = self._codec.encode(payload, event.schema, metadata)
-                drafts.append(Draft(event_as_read, metadata, bytes.fromhex(metadata.id), state))
-                first = first or metadata
-                number += 1
-                size += len(state)
-            groups.append(StreamDrafts(write.stream, write.expected, drafts))
-        answers = (origin.actor, origin.cause.id) if origin.answers and origin.cause else None
-        return Entry(groups, answers, size)
 
     async def _read_types(self, after: int, limit: int, types: Sequence[str]) -> list[Recorded]:
         """Scan window by window, so that a rare type does not hold the loop for the length of the log."""
@@ -312,17 +290,6 @@ def _make_private(path: Path) -> None:
         os.close(folder)
 
 
-def _check_name(stream: str) -> None:
-    try:
-        size = len(stream.encode())
-    except UnicodeEncodeError as error:
-        raise InvalidInput("a stream name is not valid Unicode", repr(stream)) from error
-    if not 0 < size <= MAX_STREAM_NAME_BYTES or "\0" in stream:
-        raise InvalidInput(
-            f"a stream name has 1 to {MAX_STREAM_NAME_BYTES} bytes and no NUL", repr(stream[:80])
-        )
-
-
 def _check_tail(reader: sqlite3.Connection) -> None:
     """Verify the newest records, and that none is missing behind them. Raises CorruptRecord."""
     head = read_head(reader).position
@@ -344,7 +311,7 @@ def _opening(path: Path) -> Iterator[None]:
     """What goes wrong on opening is for the operator to put right."""
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, PersistenceError, OSError) as error:
         raise Misconfigured(f"cannot open the log {path}: {error}") from error
 
 

@@ -14,12 +14,16 @@ from typing import Final
 
 import msgspec
 
-from events.errors import Unauthenticated
+from events.errors import InvalidInput, Unauthenticated
 from events.log.log import Clock
+from node.crypto.base64_text import from_base64, to_base64
 from node.crypto.single_use import DEFAULT_CAPACITY, LIFETIME_MS, Missing, SingleUse
 
 LOGIN_LETTERS: Final = 64
 HANDSHAKE_LETTERS: Final = 16
+
+MAX_NONCE_BODY: Final = 4_096
+"""Characters of the plain body of a handshake request; a usual one has 40."""
 
 _LETTERS = re.compile(r"[a-zA-Z]{1,64}")
 
@@ -67,3 +71,25 @@ class NonceBook:
             raise Unauthenticated("nonce expired")
         if found is Missing.UNKNOWN or found != owner:
             raise Unauthenticated("nonce not found")
+
+
+def handshake_link(nonce: str, server_domain: str, address: str) -> str:
+    """Text of a handshake offer, which its owner passes on out of band (wire spec section 4.6)."""
+    return f"{nonce}:{server_domain}:{address}"
+
+
+def nonce_body(nonce: str) -> str:
+    """Return `plainBodyBase64` of a handshake request that answers an offer."""
+    return to_base64(msgspec.json.encode({"nonce": nonce}))
+
+
+def nonce_of_body(plain_body: object) -> str:
+    """Read the nonce back: a JSON object of texts, 16 letters. Raises InvalidInput."""
+    raw = from_base64(plain_body, limit=MAX_NONCE_BODY)
+    try:
+        nonce = msgspec.json.decode(raw, type=dict[str, str]).get("nonce", "")
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        nonce = ""
+    if len(nonce) != HANDSHAKE_LETTERS or not _LETTERS.fullmatch(nonce):
+        raise InvalidInput("invalid handshake nonce")
+    return nonce

@@ -162,7 +162,7 @@ class Passkeys:
         attestation, key = _registration_body(body)
         session = self._registering.take(key.challenge)
         if isinstance(session, Missing):
-            raise Forbidden("session not found", session)
+            raise Forbidden("session not found", session.value)
         signing, agreement = _submitted_keys(key, session)
         email = normalise_email(key.email)
         if email != session.email:
@@ -201,7 +201,7 @@ class Passkeys:
         challenge = _client_data(response).challenge
         session = self._logging_in.take(challenge)
         if isinstance(session, Missing):
-            raise Forbidden("session not found", session)
+            raise Forbidden("session not found", session.value)
         address = from_base64url(response["userHandle"], limit=128).decode("latin-1")
         if not is_address(address):
             raise Forbidden("login failed", "userHandle is not an address")

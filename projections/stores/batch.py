@@ -86,7 +86,8 @@ class Batch:
         known = self._databases.get(name)
         if known is None:
             row = self._sql(
-                "SELECT number, update_seq, doc_count, deleted_count, used_bytes FROM database WHERE name = ?",
+                "SELECT number, update_seq, doc_count, deleted_count, used_bytes FROM database "
+                "WHERE name = ?",
                 (name,),
             ).fetchone()
             known = Counters(*row) if row else Counters(self._new_database(name))
@@ -95,7 +96,8 @@ class Batch:
 
     def _new_database(self, name: str) -> int:
         cursor = self._sql(
-            "INSERT INTO database (name, update_seq, doc_count, deleted_count, used_bytes) VALUES (?, 0, 0, 0, 0)",
+            "INSERT INTO database (name, update_seq, doc_count, deleted_count, used_bytes) "
+            "VALUES (?, 0, 0, 0, 0)",
             (name,),
         )
         return cursor.lastrowid or 0
@@ -133,18 +135,18 @@ class Batch:
             return
         is_new = outcome in {Outcome.NEW_LEAF, Outcome.NEW_BRANCH}
         added = {change.revisions[0]: _content(change)} if is_new else {}
-        if stored.losers or len(tree.leaves()) > 1:
-            used = self._used(stored)
-            contents = self._contents(stored) | added
-        else:
-            used, contents = stored.used, added
         leaves = tree.leaves()
+        contents = self._contents(stored) if stored.losers or len(leaves) > 1 else {}
+        used = sum(map(_used, contents.values())) if contents else stored.used
+        contents |= added
         seq = max(stored.seq, change.seq) if is_new else stored.seq
         if contents:
             self._store_losers(stored.number, [contents[rev] for rev in leaves[1:]])
             self._store_winner(stored.number, contents[leaves[0]], len(leaves) - 1)
             database.used_bytes += sum(_used(contents[rev]) for rev in leaves) - used
-        self._sql("UPDATE document SET seq = ?, tree = ? WHERE number = ?", (seq, tree.encode(), stored.number))
+        self._sql(
+            "UPDATE document SET seq = ?, tree = ? WHERE number = ?", (seq, tree.encode(), stored.number)
+        )
         self._count(database, stored.deleted, -1)
         self._count(database, tree.deleted, 1)
         if is_new:
@@ -162,12 +164,6 @@ class Batch:
             rev: Revision(rev=rev, deleted=bool(deleted), body=body, attachments=unpacked(attachments))
             for rev, deleted, attachments, body in rows
         }
-
-    def _used(self, stored: _Stored) -> int:
-        losers = self._sql(
-            "SELECT length(body), attachments FROM loser WHERE document = ?", (stored.number,)
-        )
-        return stored.used + sum(content_bytes(length, unpacked(files)) for length, files in losers)
 
     def _store_winner(self, number: int, winner: Revision, losers: int) -> None:
         index = indexed(winner.body, winner.deleted)

@@ -1,0 +1,65 @@
+# The two commands: `make run` starts a node, `make test` proves it. `make help` lists the rest.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-setup lint types unit docs bench clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+run: $(VENV)/run.stamp ## Install what is missing, then run a node with its data in ./var
+	@$(BIN)/mailio-node run --init
+
+test: test-setup lint types ## Install what the tests need, start the real servers, run everything
+	$(BIN)/python -m pytest
+
+test-setup: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.setup
+
+lint: $(VENV)/dev.stamp ## Style and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/dev.stamp ## Types
+	$(BIN)/mypy
+
+unit: $(VENV)/dev.stamp ## The quick tests only
+	$(BIN)/python -m pytest tests/unit
+
+docs: $(VENV)/dev.stamp ## Write the generated pages: configuration and commands
+	$(BIN)/python -m tests.docs
+
+bench: test-setup ## Measure; results are described in benchmarks/README.md
+	$(BIN)/python -m benchmarks.accept
+	$(BIN)/python -m benchmarks.visible
+	$(BIN)/python -m benchmarks.replay
+
+clean: ## Remove what was installed and built here; var/ (your node's data) stays
+	rm -rf $(VENV) build *.egg-info tests/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# A virtual environment. Debian splits `venv` off from Python: install it if we may, else say so.
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: make run PYTHON=/path/to/python3.11" >&2; exit 78; }
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing python3-venv"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null; \
+	    $(PYTHON) -m venv $(VENV); \
+	  else \
+	    echo "Python's venv module is missing: sudo apt-get install python3-venv" >&2; exit 78; \
+	  fi; }
+
+$(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/pip
+	@echo "installing the node into $(VENV)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/pip
+	@echo "installing the node and its test tools into $(VENV)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(VENV)/run.stamp

@@ -1,0 +1,127 @@
+"""One user's mailbox: files what the node accepted, keeps what the user's devices write."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Protocol
+
+import msgspec
+
+from actors.messages import Consult, Inspect
+from actors.runtime.aggregate import AggregateActor
+from events import mailbox
+from events.event import Recorded
+from events.log.log import Clock, Log, Origin, SnapshotStore
+from events.mail import STREAM as MAIL_STREAM
+from events.mail import MailAccepted
+from events.mailbox import Command, FileMessage, Mailbox, StoredAttachment
+from events.policy import Standing, Transport
+
+KIND = "mailbox"
+
+
+class ReadMail(msgspec.Struct, frozen=True, kw_only=True):
+    """A raw message made into a document: what the mailbox keeps of it.
+
+    `document` and the attachments' `blob` name blobs that are already on disk. `size` is in bytes.
+    """
+
+    document: str
+    author: str
+    message_id: str
+    size: int
+    attachments: tuple[StoredAttachment, ...] = ()
+    defects: int = 0
+
+
+class MailReader(Protocol):
+    """Where raw messages are parsed."""
+
+    async def read(self, blob: str, *, document_id: str, owner: str, received_at: int) -> ReadMail:
+        """Parse the message and store its document and attachments; malformed input has defects."""
+
+
+class Books(Protocol):
+    """Where handshake books are asked."""
+
+    async def ask(self, kind: str, key: str, message: object) -> object:
+        """Ask one actor and wait for its answer."""
+
+
+def document_id(mail_id: str, owner: str) -> str:
+    """Compute the id of a received message's document: 64 hex digits.
+
+    It depends on the node's own mail id, never on the sender's Message-ID: nobody can choose the id of a
+    document in somebody else's database, or suppress another's message by repeating its id.
+    """
+    return hashlib.sha256(f"mail:{mail_id}:{owner}".encode()).hexdigest()
+
+
+class MailboxActor(AggregateActor[Mailbox, Command]):
+    """The mailbox of the owner `key` (a Mailio address)."""
+
+    state_type = Mailbox
+    stream_of = staticmethod(mailbox.stream)
+    initial = staticmethod(mailbox.initial)
+    decide = staticmethod(mailbox.decide)
+    evolve = staticmethod(mailbox.evolve)
+
+    def __init__(
+        self,
+        key: str,
+        log: Log,
+        snapshots: SnapshotStore,
+        *,
+        reader: MailReader,
+        books: Books,
+        clock: Clock,
+        goodreads_percent: int,
+    ) -> None:
+        super().__init__(key, log, snapshots)
+        self._reader = reader
+        self._books = books
+        self._clock = clock
+        self._goodreads_percent = goodreads_percent
+
+    async def handle(self, message: object) -> object:
+        """Answer `Inspect` with the state."""
+        match message:
+            case Inspect():
+                return self.state
+            case _:
+                raise TypeError(f"a mailbox is not told {type(message).__name__}")
+
+    async def react(self, record: Recorded) -> list[Recorded]:
+        """File an accepted mail."""
+        accepted = record.event
+        assert isinstance(accepted, MailAccepted)
+        mail_id = record.stream.removeprefix(MAIL_STREAM)
+        doc_id = document_id(mail_id, self.key)
+        read = await self._reader.read(
+            accepted.blob, document_id=doc_id, owner=self.key, received_at=accepted.received_at
+        )
+        sender = (accepted.author or read.author or accepted.envelope_sender).lower()
+        command = FileMessage(
+            id=doc_id,
+            mail=mail_id,
+            transport=Transport(accepted.transport),
+            sender=sender,
+            standing=await self._standing(accepted.author or sender),
+            authenticated=accepted.authenticated,
+            spam=accepted.spam,
+            document=read.document,
+            attachments=read.attachments,
+            size=read.size,
+            filed_at=self._clock.now(),
+            message_id=read.message_id,
+            defects=read.defects,
+            goodreads_percent=self._goodreads_percent,
+        )
+        origin = Origin(actor=f"{KIND}/{self.key}", cause=record.metadata, answers=True)
+        return await self.execute(command, origin)
+
+    async def _standing(self, sender: str) -> Standing:
+        if not sender:
+            return Standing.UNKNOWN
+        question = Consult(tuple(dict.fromkeys((sender, sender.lower()))), sender.lower())
+        return Standing(str(await self._books.ask("handshake", self.key, question)))

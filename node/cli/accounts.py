@@ -1,0 +1,185 @@
+"""`mailio-node account …`: the people of this node."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from events.errors import Misconfigured
+from node.cli.context import context_of
+from node.cli.output import Json, console, moment, print_facts, print_json, print_table
+
+app = typer.Typer(help="Add, list, show, disable and enable accounts.", no_args_is_help=True)
+
+PASSWORD_BYTES = 24
+"""Randomness of a database password that the command makes: 192 bits, 32 characters."""
+
+Name = Annotated[str, typer.Argument(help="Email or Mailio address of the account.")]
+
+
+@app.command()
+def add(
+    context: typer.Context,
+    email: Annotated[str, typer.Argument(help="Email of the new account, in one of the node's domains.")],
+    name: Annotated[str, typer.Option(help="Name to show.")] = "",
+    keys: Annotated[
+        Path | None, typer.Option(help="Where to write the user's key file.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make keys, Mailio address and DID document for somebody, and open their account.
+
+    The private keys and the database password are written to a file that only you can read. Give it to
+    the user by a safe way and delete it: the node keeps none of it.
+
+    Example: mailio-node account add someone@alpha.example
+    """
+    # Imported here: libsodium is not needed for any other command of this group.
+    from events.identity import normalise_email, userdb_name
+    from node.crypto.base64_text import to_base64
+    from node.crypto.keys import UserKeys
+
+    ours = context_of(context)
+    user = UserKeys.generate()
+    password = secrets.token_urlsafe(PASSWORD_BYTES)
+    email = normalise_email(email)
+    path = keys or ours.settings.node.data / "accounts" / f"{email}.json"
+    secret = {
+        "email": email,
+        "address": user.address,
+        "signingSeed": to_base64(user.seed),
+        "agreementSeed": to_base64(user.agreement_seed),
+        "databasePassword": password,
+        "database": userdb_name(user.address),
+    }
+    request = {
+        "email": email,
+        "signingKey": to_base64(user.public_key),
+        "agreementKey": to_base64(user.agreement_public_key),
+        "databasePassword": password,
+        "displayName": name,
+    }
+    # The file comes first: an account whose keys could not be written down would be nobody's.
+    _write_private(path, secret)
+    try:
+        answer = ours.carry_out("account.add", request)
+    except BaseException:
+        path.unlink()
+        raise
+    if as_json:
+        print_json(answer | {"keyFile": str(path), "database": secret["database"]})
+        return
+    print_facts(
+        [
+            ("email", answer["email"]),
+            ("address", answer["address"]),
+            ("did", answer["did"]),
+            ("database", secret["database"]),
+            ("key file", path),
+        ]
+    )
+
+
+def _write_private(path: Path, content: dict[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise Misconfigured(
+            f"{path}: exists already; move it away, or name another file with --keys"
+        ) from None
+    except OSError as error:
+        raise Misconfigured(f"{path}: can't be written: {error.strerror}") from error
+    with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor, not a path
+        json.dump(content, file, indent=2)
+        file.write("\n")
+
+
+@app.command(name="list")
+def list_all(context: typer.Context, as_json: Json = False) -> None:
+    """List all accounts.
+
+    Example: mailio-node account list --json
+    """
+    accounts = context_of(context).carry_out("account.list", {})["accounts"]
+    if as_json:
+        print_json(accounts)
+        return
+    rows = [
+        (
+            item["email"],
+            item["address"],
+            "enabled" if item["enabled"] else "disabled",
+            moment(item["created"]),
+        )
+        for item in accounts
+    ]
+    print_table(
+        ("email", "address", "state", "opened (UTC)"),
+        rows,
+        "no accounts yet: mailio-node account add someone@your.domain",
+    )
+
+
+@app.command()
+def show(context: typer.Context, name: Name, as_json: Json = False) -> None:
+    """Show one account and its folders.
+
+    Example: mailio-node account show someone@alpha.example
+    """
+    account = context_of(context).carry_out("account.show", {"name": name})
+    if as_json:
+        print_json(account)
+        return
+    print_facts(
+        [
+            ("email", account["email"]),
+            ("address", account["address"]),
+            ("state", "enabled" if account["enabled"] else "disabled"),
+            ("opened", f"{moment(account['created'])} UTC"),
+            ("database", account["database"]),
+            ("used", f"{account['usedBytes']:,} of {account['quotaBytes']:,} bytes"),
+        ]
+    )
+    rows = [(folder, count["total"], count["unread"]) for folder, count in account["folders"].items()]
+    print_table(("folder", "messages", "unread"), rows, "no messages yet")
+
+
+@app.command()
+def disable(
+    context: typer.Context,
+    name: Name,
+    reason: Annotated[str, typer.Option(help="Why; kept in the log.")] = "",
+) -> None:
+    """Shut an account: no login and no new mail, nothing is lost.
+
+    Example: mailio-node account disable someone@alpha.example --reason "left the company"
+    """
+    answer = context_of(context).carry_out("account.disable", {"name": name, "reason": reason})
+    console.print(f"{answer['address']} is disabled")
+
+
+@app.command()
+def enable(context: typer.Context, name: Name) -> None:
+    """Open a disabled account again.
+
+    Example: mailio-node account enable someone@alpha.example
+    """
+    answer = context_of(context).carry_out("account.enable", {"name": name})
+    console.print(f"{answer['address']} is enabled")
+
+
+@app.command()
+def password(context: typer.Context, name: Name) -> None:
+    """Give an account a new database password, and print it.
+
+    Example: mailio-node account password someone@alpha.example
+    """
+    fresh = secrets.token_urlsafe(PASSWORD_BYTES)
+    context_of(context).carry_out("account.password", {"name": name, "databasePassword": fresh})
+    print(fresh)

@@ -1,0 +1,76 @@
+"""`mailio-node`: the commands, the configuration they use, and how they end.
+
+Exit codes follow sysexits.h where it has a fitting one: 0 done, 1 the operation failed or found faults,
+2 wrong usage, 75 try again later, 78 the configuration or the environment has to be changed.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from events.errors import MailioError, Misconfigured
+from node.cli import accounts, inspection, parked, running, views
+from node.cli.context import Context, find_configuration
+from node.cli.output import complain
+
+EXIT_FAILED = 1
+EXIT_TEMPORARY = 75
+EXIT_CONFIGURATION = 78
+
+app = typer.Typer(
+    name="mailio-node",
+    help="Run and look after a Mailio node.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(accounts.app, name="account")
+app.add_typer(parked.app, name="parked")
+running.register(app)
+inspection.register(app)
+views.register(app)
+
+
+@app.callback()
+def configure(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            "-c",
+            help="Configuration file. Without it: $MAILIO_CONFIG, ./node.toml, ./var/node.toml, /etc/mailio/node.toml.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Run and look after a Mailio node.
+
+    Example: mailio-node account add someone@alpha.example
+    """
+    context.obj = Context(find_configuration(config), explicit=config is not None)
+
+
+def main() -> None:
+    """Run a command; every expected failure is one line on standard error and an exit code."""
+    try:
+        app()
+    except MailioError as error:
+        complain(str(error))
+        sys.exit(exit_code(error))
+    except BrokenPipeError:
+        # Whoever read our output has gone; there is nobody to tell. Python would complain at exit.
+        sys.stderr.close()
+        sys.exit(EXIT_FAILED)
+
+
+def exit_code(error: MailioError) -> int:
+    """Return the exit code for an error."""
+    if isinstance(error, Misconfigured):
+        return EXIT_CONFIGURATION
+    return EXIT_TEMPORARY if error.temporary else EXIT_FAILED

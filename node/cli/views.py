@@ -1,0 +1,68 @@
+"""`mailio-node rebuild`: views from nothing but the log and the blobs, while the node runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from node.cli.context import Context, context_of
+from node.cli.output import Json, console, errors, print_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(rebuild)
+
+
+def rebuild(
+    context: typer.Context,
+    view: Annotated[
+        list[str] | None, typer.Argument(help="userdb, directory or statistics; none: all.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Build views anew from the log, compare them with the live ones, and swap them in.
+
+    The daemon may go on meanwhile. Ctrl-C leaves the old views as they are.
+
+    Example: mailio-node rebuild userdb
+    """
+    from node.rebuild import VIEW_NAMES
+
+    ours = context_of(context)
+    reports = [_rebuild_one(ours, name) for name in (view or VIEW_NAMES)]
+    if as_json:
+        print_json(reports)
+        return
+    for report in reports:
+        differs = report["differences"]
+        verdict = f"{differs} documents differed" if differs else "identical with the live view"
+        console.print(
+            f"{report['view']}: {report['documents']} documents from {report['events']} events "
+            f"in {report['seconds']:.1f} s, {verdict}, swapped in"
+        )
+        for database, document in report["first"]:
+            console.print(f"  differed: {database}/{document}", markup=False)
+
+
+def _rebuild_one(ours: Context, view: str) -> dict[str, object]:
+    from node.rebuild import rebuild_aside
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:,.0f} events/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=errors, transient=True) as progress:
+        task = progress.add_task(f"rebuilding {view}", total=None, rate=0.0)
+
+        def show(done: int, total: int, rate: float) -> None:
+            progress.update(task, completed=done, total=total, rate=rate)
+
+        report = rebuild_aside(ours.settings, view, show)
+    ours.carry_out("view.swap", {"view": view})
+    return report

@@ -1,0 +1,163 @@
+"""A node without its doors: log, blobs, actors, views, and the services that doors call.
+
+Read `Core.open` and you know what stands on what. The daemon puts doors before it; commands that run
+without a daemon use it as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import version
+from pathlib import Path
+
+from actors import account, handshake, mailbox
+from actors.account import AccountActor
+from actors.handshake import HandshakeActor
+from actors.mailbox import MailboxActor
+from actors.routes import ROUTES
+from actors.runtime.activation import ActorSystem
+from actors.runtime.parking import Parking
+from actors.runtime.reaction import Dispatcher
+from events.errors import Misconfigured
+from events.log.clock import SystemClock
+from events.log.snapshots import SqliteSnapshots
+from events.log.sqlite_log import SqliteLog
+from node.acceptance import Acceptance
+from node.accounts import Accounts
+from node.crypto.email_hash import EmailHasher
+from node.crypto.keys import load_or_create_server_keys
+from node.crypto.nonces import NonceBook
+from node.crypto.passwords import Passwords
+from node.crypto.scrypt_pool import ScryptPool
+from node.crypto.tokens import TokenIssuer
+from node.mime.reading import BlobMailReader
+from node.settings import Settings
+from node.storage.checkpoints import FileCheckpoints
+from node.storage.local import LocalBlobs
+from node.views import Views
+from projections.directory import AccountDirectory
+from projections.statistics import SenderStatistics
+
+SOFTWARE = f"mailio-node/{version('mailio-node')}"
+"""Written into every record of the log."""
+
+DISPATCHER = "mail"
+"""Name of the one consumer that carries events to actors."""
+
+
+class Core:
+    """Everything of a node but its doors. Use `Core.open`, then `start`, in the end `close`."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Open all stores below the data folder. Raises Misconfigured, CorruptRecord."""
+        data = _data_folder(settings.node.data)
+        self.settings = settings
+        self.clock = SystemClock()
+        self.log = SqliteLog.open(data / "log.sqlite", self.clock, SOFTWARE)
+        self.keys = load_or_create_server_keys(data / "keys" / "server.json", self.clock.now())
+        self.blobs = LocalBlobs.open(data)
+        self.snapshots = SqliteSnapshots(data / "snapshots.sqlite")
+        self.views = Views(data / "views", self.log, self.blobs, settings.views)
+        self.directory = AccountDirectory(self.views.stores["directory"])
+        self.sender_statistics = SenderStatistics(self.views.stores["statistics"])
+        self.scrypt = ScryptPool()
+        self.hasher = EmailHasher(self.scrypt)
+        self.parking = Parking(self.log)
+        self.actors = self._actors()
+        self.dispatcher = self._dispatcher(data)
+        self.accounts = self._accounts()
+        self.acceptance = self._acceptance()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def _actors(self) -> ActorSystem:
+        system = ActorSystem(self.settings.actors, self.clock)
+        log, snapshots = self.log, self.snapshots
+        reader = BlobMailReader(self.blobs)
+        percent = self.settings.node.goodreads_percent
+        system.register(account.KIND, lambda key: AccountActor(key, log, snapshots))
+        system.register(handshake.KIND, lambda key: HandshakeActor(key, log, snapshots, self.hasher))
+        system.register(
+            mailbox.KIND,
+            lambda key: MailboxActor(
+                key, log, snapshots, reader=reader, books=system, clock=self.clock, goodreads_percent=percent
+            ),
+        )
+        return system
+
+    def _dispatcher(self, data: Path) -> Dispatcher:
+        checkpoints = FileCheckpoints(data / "checkpoints.json")
+        return Dispatcher(
+            DISPATCHER,
+            self.log,
+            self.actors,
+            ROUTES,
+            checkpoints,
+            self.parking,
+            self.settings.reactions,
+        )
+
+    def _accounts(self) -> Accounts:
+        node = self.settings.node
+        return Accounts(
+            actors=self.actors,
+            directory=self.directory,
+            reached=lambda position: self.views.reached("directory", position),
+            keys=self.keys,
+            server_domain=node.server_domain,
+            email_domains=node.email_domains,
+            passwords=Passwords(self.scrypt),
+            hasher=self.hasher,
+            tokens=TokenIssuer(self.keys, self.settings.http.token_days * 86_400),
+            nonces=NonceBook(self.clock),
+            clock=self.clock,
+        )
+
+    def _acceptance(self) -> Acceptance:
+        return Acceptance(
+            log=self.log,
+            blobs=self.blobs,
+            directory=self.directory,
+            actors=self.actors,
+            work=self.dispatcher,
+            clock=self.clock,
+            quota=self.settings.node.quota_bytes,
+            backlog_limit=self.settings.smtp.backlog,
+            mime=self.settings.smtp.mime,
+        )
+
+    async def start(self) -> None:
+        """Let the runners, the dispatcher and the actors' sweeper go."""
+        self._tasks = [asyncio.create_task(self.dispatcher.run(), name="dispatcher")]
+        self._tasks.append(asyncio.create_task(self.actors.run(), name="actors"))
+        for name, runner in self.views.runners.items():
+            self._tasks.append(asyncio.create_task(runner.run(), name=f"view {name}"))
+
+    async def failed(self) -> None:
+        """Wait until one of the node's own tasks fails, and raise its error."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+
+    async def close(self) -> None:
+        """Finish what was begun, then release everything, in the order in which it stands on each other."""
+        await self.dispatcher.stop()
+        await self.actors.drain()
+        for runner in self.views.runners.values():
+            await runner.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.actors.close()
+        await self.views.close()
+        self.snapshots.close()
+        await self.blobs.close()
+        await self.log.close()
+        self.scrypt.close()
+
+
+def _data_folder(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise Misconfigured(f"{folder}: the data folder can't be made: {error.strerror}") from error
+    return folder

@@ -1,0 +1,281 @@
+"""A session on a socket: bytes to the state machine, its actions to transport, ports and log."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, cast
+
+import structlog
+
+from events.errors import StorageUnavailable
+from events.mail import Recipient
+from node.smtp.actions import Accept, Action, Admit, Close, Note, Send, StartTls, Transition
+from node.smtp.replies import printable
+from node.smtp.session import Phase, SmtpSession
+
+if TYPE_CHECKING:
+    from node.smtp.door import SmtpDoor
+
+BUFFERED_BYTES = 65_536
+"""Input kept for a session that waits for an answer; above it nothing more is read from the socket."""
+
+_log = structlog.get_logger("smtp")
+
+# A mail that goes its way needs one line at `info`; its single steps are there when asked for.
+_DETAILS = frozenset({Transition.HELO, Transition.MAIL, Transition.RECIPIENT, Transition.DATA})
+
+
+def client_key(address: str) -> str:
+    """What counts as one client: an IPv4 address, or the /64 that one IPv6 customer has."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv6Address):
+        return str(ip.ipv4_mapped or ipaddress.IPv6Network((ip, 64), strict=False))
+    return str(ip)
+
+
+class Connection(asyncio.Protocol):
+    """One client's connection. Made by the door for each accepted socket."""
+
+    def __init__(self, door: SmtpDoor) -> None:
+        self._door = door
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._session: SmtpSession | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._asked_at = 0
+        self._cut_at: int | None = None
+        self._reading = True
+        self._choked = self._unanswered = False
+        self._greeting: asyncio.TimerHandle | None = None
+        self.key = ""
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet, unless there are too many already."""
+        self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        client = str(peer[0]) if peer else ""
+        self.key = client_key(client)
+        full = self._door.enter(self)
+        if full is not None:
+            self._transport.write(full.wire)
+            self._cut_at = self._door.farewell()
+            self._transport.close()
+            return
+        clock = self._door.clock
+        self._session = SmtpSession(self._door.shared, clock.event_id(), client, clock.now())
+        self._log(Transition.CONNECTED, client=client)
+        delay = self._door.shared.limits.greeting_delay_ms
+        if delay:
+            self._greeting = self._loop.call_later(delay / 1000, self._greet)
+        else:
+            self._greet()
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the session."""
+        session = self._session
+        if session is None:
+            return
+        try:
+            self._perform(session.receive(data, self._door.clock.now()))
+        except Exception:  # noqa: BLE001 - the client is told to come again, the operator what happened
+            self._fault("session")
+        if session.buffered > BUFFERED_BYTES and session.waiting:
+            self._pause()
+
+    def eof_received(self) -> bool:
+        """Stay only as long as an answer is owed."""
+        session = self._session
+        if session is None or not session.waiting or self._transport is None:
+            return False
+        # asyncio does not let a TLS transport stay half-open; then the answer is lost, the mail is not.
+        return self._transport.get_extra_info("sslcontext") is None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Leave the door. A message that is being accepted goes on being accepted."""
+        self._transport = None
+        if self._greeting is not None:
+            self._greeting.cancel()
+        self._door.leave(self)
+        session = self._session
+        if session is not None:
+            session.lost()
+            self._log(Transition.CLOSED, why=session.ending, mails=session.mails)
+
+    def pause_writing(self) -> None:
+        """The client does not read: listen to it no longer."""
+        self._choked = True
+        self._pause()
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self._choked = False
+        self._resume()
+
+    # Called by the door
+
+    def tick(self, now: int) -> None:
+        """Look at the time, once a second."""
+        session, limits = self._session, self._door.shared.limits
+        if self._cut_at is not None:
+            if now > self._cut_at and self._transport is not None:
+                self._transport.abort()
+        elif session is not None:
+            late = session.waiting and now - self._asked_at > limits.answer_seconds * 1000
+            if late and self._task is not None:
+                self._unanswered = True
+                self._task.cancel()
+            self._perform(session.tick(now))
+
+    def stop(self) -> None:
+        """End as soon as no message is under way."""
+        if self._session is not None:
+            self._perform(self._session.stop())
+
+    def abort(self) -> None:
+        """End now."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # Actions
+
+    def _greet(self) -> None:
+        if self._session is not None:
+            self._perform(self._session.greet(self._door.clock.now()))
+
+    def _perform(self, actions: list[Action]) -> None:
+        out = b""
+        for action in actions:
+            if isinstance(action, Send):
+                out += action.data
+            elif isinstance(action, Note):
+                self._record(action)
+            else:
+                self._write(out)
+                out = b""
+                self._carry_out(action)
+        self._write(out)
+
+    def _carry_out(self, action: Admit | Accept | StartTls | Close) -> None:
+        ports = self._door.ports
+        if isinstance(action, Admit):
+            self._ask(ports.admit(action.facts, action.sender, action.recipient, action.size), action)
+        elif isinstance(action, Accept):
+            self._ask(ports.accept(action.facts, action.sender, action.recipients, action.raw), action)
+        elif isinstance(action, StartTls):
+            self._pause()
+            self._task = self._door.hold(self._start_tls())
+        elif self._transport is not None:
+            self._cut_at = self._door.farewell()
+            self._transport.close()
+
+    def _write(self, data: bytes) -> None:
+        if data and self._transport is not None:
+            self._transport.write(data)
+
+    def _ask(self, question: Awaitable[Recipient | str], action: Admit | Accept) -> None:
+        self._asked_at = self._door.clock.now()
+        self._task = self._door.hold(self._answer(question, type(action).__name__.lower()))
+
+    async def _answer(self, question: Awaitable[Recipient | str], port: str) -> None:
+        """Await a port and bring its outcome to the session."""
+        outcome: Recipient | str | Exception
+        try:
+            outcome = await question
+        except asyncio.CancelledError:
+            if not self._unanswered:
+                raise
+            self._unanswered = False
+            outcome = StorageUnavailable("temporary failure", f"{port}: no answer in time")
+        except Exception as error:  # noqa: BLE001 - reported: the session decides, the operator reads
+            outcome = error
+        if isinstance(outcome, Exception):
+            self._report(outcome, port)
+        session = self._session
+        if session is None:
+            return
+        try:
+            self._perform(session.answer(outcome, self._door.clock.now()))
+        except Exception:  # noqa: BLE001 - as in `data_received`
+            self._fault("session")
+        self._resume()
+
+    async def _start_tls(self) -> None:
+        session, transport, context = self._session, self._transport, self._door.tls
+        if session is None or transport is None or context is None:
+            return
+        timeout = self._door.shared.limits.handshake_seconds
+        try:
+            secure = await self._loop.start_tls(
+                transport, self, context, server_side=True, ssl_handshake_timeout=timeout
+            )
+        except (OSError, ssl.SSLError) as error:
+            self._door.counters.tls_failures += 1
+            session.ending = session.ending or f"TLS handshake failed: {error}"
+            transport.abort()
+            return
+        if secure is None or session.phase is Phase.CLOSED:
+            return
+        self._transport, self._reading = secure, True
+        self._perform(session.secured(describe_tls(secure), self._door.clock.now()))
+
+    def _pause(self) -> None:
+        if self._reading and self._transport is not None and not self._transport.is_closing():
+            self._reading = False
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        session, transport = self._session, self._transport
+        if self._reading or self._choked or session is None or transport is None or transport.is_closing():
+            return
+        if session.phase is not Phase.HANDSHAKE and session.buffered <= BUFFERED_BYTES:
+            self._reading = True
+            transport.resume_reading()
+
+    # Telling
+
+    def _record(self, note: Note) -> None:
+        counters = self._door.counters
+        if note.transition is Transition.ACCEPTED:
+            counters.accepted += 1
+        elif note.transition is Transition.REFUSED:
+            counters.refused[str(note.fields["reason"])] += 1
+        self._log(note.transition, **note.fields)
+
+    def _log(self, transition: Transition, **fields: str | int) -> None:
+        write = _log.debug if transition in _DETAILS else _log.info
+        identity = self._session.identity if self._session else ""
+        escaped = {k: printable(v) if isinstance(v, str) else v for k, v in fields.items()}
+        write(str(transition), session=identity, **escaped)
+
+    def _report(self, error: Exception, port: str) -> None:
+        """Tell the operator about what is not the client's fault."""
+        session = self._session.identity if self._session else ""
+        private = getattr(error, "private", None)
+        if private is None:
+            self._door.counters.faults += 1
+            _log.error("port failed", session=session, port=port, exc_info=error)
+        elif private:
+            _log.warning("port refused", session=session, port=port, why=printable(str(error)))
+
+    def _fault(self, where: str) -> None:
+        session = self._session
+        self._door.counters.faults += 1
+        _log.exception("session failed", session=session.identity if session else "", where=where)
+        if session is not None:
+            self._perform(session.fail())
+
+
+def describe_tls(transport: asyncio.BaseTransport) -> str:
+    """Protocol version and cipher of a TLS transport, as in `TLSv1.3 TLS_AES_256_GCM_SHA384`."""
+    connection = transport.get_extra_info("ssl_object")
+    cipher = transport.get_extra_info("cipher")
+    version = connection.version() if connection is not None else None
+    return " ".join(filter(None, (version, cipher[0] if cipher else None))) or "TLS"

@@ -1,0 +1,39 @@
+"""How far each consumer of the log has come, in one small file that may be lost without harm."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+
+class FileCheckpoints:
+    """A `CheckpointStore` in one JSON file, replaced whole.
+
+    It is not synced: after a power loss an older checkpoint means that finished work is looked at again
+    and recognised as done.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Keep the checkpoints in `path`; an unreadable file counts as empty."""
+        self._path = path
+        self._positions = _read(path)
+
+    async def load(self, name: str) -> int:
+        """Return the position last saved under this name, 0 for a new one."""
+        return self._positions.get(name, 0)
+
+    async def save(self, name: str, position: int) -> None:
+        """Keep the position."""
+        self._positions[name] = position
+        aside = self._path.with_suffix(".new")
+        aside.write_bytes(msgspec.json.encode(self._positions))
+        os.replace(aside, self._path)
+
+
+def _read(path: Path) -> dict[str, int]:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, int])
+    except (FileNotFoundError, msgspec.DecodeError):
+        return {}

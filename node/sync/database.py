@@ -1,0 +1,170 @@
+"""One user's database as the door sees it: the store's questions, bound to one name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from node.sync.limits import SyncLimits
+from projections.revision import RevisionTree
+from projections.stores.embedded import EmbeddedStore
+from projections.stores.local_documents import LocalDocument
+from projections.stores.reading import DatabaseInfo, Missing
+from projections.view_store import Document, Revision
+
+TOP = 2**63 - 1
+"""Above every sequence number."""
+
+
+class Database:
+    """A database of the embedded store. Long reads go in slices, so that others get their turn."""
+
+    def __init__(self, store: EmbeddedStore, name: str, limits: SyncLimits) -> None:
+        self.name = name
+        self._store = store
+        self._limits = limits
+
+    async def info(self) -> DatabaseInfo:
+        """Counters and `update_seq`."""
+        return await self._store.info(self.name)
+
+    async def update_seq(self) -> int:
+        """Sequence number of the last change."""
+        return await self._store.update_seq(self.name)
+
+    async def get(self, document_id: str) -> Document | None:
+        """Return a document, deleted ones too."""
+        return await self._store.get(self.name, document_id)
+
+    async def leaf(self, document: Document, rev: str) -> Revision | None:
+        """Return a leaf with its content; None for any other revision."""
+        if document.winner.rev == rev:
+            return document.winner
+        return await self._store.revision(self.name, document.id, rev)
+
+    async def since(
+        self, since: int, *, descending: bool = False, bodies: bool = False
+    ) -> AsyncIterator[Document]:
+        """Changed documents above `since`; with `descending` the newest first."""
+        if descending:
+            for document in await self._store.documents_since(
+                self.name, since, descending=True, bodies=bodies
+            ):
+                yield document
+            return
+        while True:
+            part = await self._store.documents_since(
+                self.name, since, self._limits.rows_per_slice, bodies=bodies
+            )
+            for document in part:
+                yield document
+            if len(part) < self._limits.rows_per_slice:
+                return
+            since = part[-1].seq
+            await asyncio.sleep(0)
+
+    async def pending(self, since: int) -> int:
+        """Count the documents changed above `since`, up to a limit."""
+        if since >= await self.update_seq():
+            return 0
+        rows = await self._store.documents_since(self.name, since, self._limits.pending_rows, bodies=False)
+        return len(rows)
+
+    async def by_ids(self, ids: Sequence[str], *, bodies: bool = False) -> list[Document | None]:
+        """Documents in the order of their ids, None where there never was one."""
+        found: list[Document | None] = []
+        for start in range(0, len(ids), self._limits.rows_per_slice):
+            part = ids[start : start + self._limits.rows_per_slice]
+            found += await self._store.by_ids(self.name, part, bodies=bodies)
+            await asyncio.sleep(0)
+        return found
+
+    async def in_range(
+        self,
+        startkey: str | None = None,
+        endkey: str | None = None,
+        *,
+        inclusive_end: bool = True,
+        descending: bool = False,
+        bodies: bool = False,
+    ) -> AsyncIterator[Document]:
+        """Documents that are not deleted, in id order; `descending` turns the range."""
+        last: str | None = None
+        while True:
+            part = await self._store.all_docs(
+                self.name,
+                startkey=startkey if last is None else last,
+                endkey=endkey,
+                inclusive_end=inclusive_end,
+                descending=descending,
+                limit=self._limits.rows_per_slice + 1,
+                bodies=bodies,
+            )
+            for document in part:
+                if document.id != last:
+                    yield document
+            if len(part) <= self._limits.rows_per_slice:
+                return
+            last = part[-1].id
+            await asyncio.sleep(0)
+
+    async def count_before(self, startkey: str | None, *, descending: bool) -> int:
+        """Count the documents that a range starting at `startkey` leaves out (`offset`)."""
+        if startkey is None:
+            return 0
+        rows = await self._store.all_docs(
+            self.name, endkey=startkey, inclusive_end=False, descending=descending, bodies=False
+        )
+        return len(rows)
+
+    async def in_folder(
+        self,
+        folder: str,
+        created_from: int | None,
+        created_to: int | None,
+        *,
+        descending: bool,
+    ) -> AsyncIterator[Document]:
+        """Documents of a folder by time of creation, from the folder index."""
+        skip = 0
+        while True:
+            part = await self._store.in_folder(
+                self.name,
+                folder,
+                created_from=created_from,
+                created_to=created_to,
+                descending=descending,
+                skip=skip,
+                limit=self._limits.rows_per_slice,
+            )
+            for document in part:
+                yield document
+            if len(part) < self._limits.rows_per_slice:
+                return
+            skip += len(part)
+            await asyncio.sleep(0)
+
+    async def missing(self, document_id: str, revs: Sequence[str]) -> Missing:
+        """Answer `_revs_diff` for one document."""
+        absent = await self._store.missing(self.name, {document_id: revs})
+        return absent.get(document_id) or Missing((), ())
+
+    async def changed(self, since: int) -> int:
+        """Return the new `update_seq` as soon as it is above `since`."""
+        return await self._store.wait_for_change(self.name, since)
+
+    async def get_local(self, name: str) -> LocalDocument | None:
+        """Return a `_local` document by its name without `_local/`."""
+        return await self._store.get_local(self.name, name)
+
+    async def put_local(self, name: str, body: bytes, expected: str | None) -> str:
+        """Write a `_local` document; return its rev. Raises Conflict."""
+        return await self._store.put_local(self.name, name, body, expected)
+
+    async def delete_local(self, name: str, expected: str | None) -> bool:
+        """Delete a `_local` document; tell whether there was one. Raises Conflict."""
+        return await self._store.delete_local(self.name, name, expected)
+
+
+NO_REVISIONS = RevisionTree()
+"""The tree of a document that never was."""

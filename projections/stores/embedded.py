@@ -1,0 +1,254 @@
+"""The embedded view store: one SQLite file for each view, read on the loop, written in batches.
+
+Statements run on the loop in short slices, only COMMIT runs in a thread: two threads that take turns at
+the interpreter lock would make each other wait longer than the statements take.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing, suppress
+from itertools import islice
+from pathlib import Path
+from typing import Final, Self, TypeVar
+
+from events.errors import Misconfigured, StorageUnavailable
+from projections.revision import REVS_LIMIT
+from projections.stores import comparison, generations, local_documents
+from projections.stores.batch import Batch
+from projections.stores.reading import StoreReader
+from projections.stores.schema import connect, errors_of, prepare, translated
+from projections.stores.waiting import Waiting
+from projections.view_store import Change
+
+T = TypeVar("T")
+
+SLICE: Final = 50
+"""Changes written before others on the loop get their turn: about 2 ms."""
+
+COMPARE_SLICE: Final = 1000
+"""Documents compared in one go of the worker thread, between which a comparison can be cancelled."""
+
+
+class EmbeddedStore(StoreReader):
+    """A `ViewStore` in one SQLite file; beyond the port, what the sync door and a rebuild need."""
+
+    def __init__(self, path: Path, revs_limit: int, *, readonly: bool) -> None:
+        """Take an existing, checked file: call `open` instead."""
+        self._path = path
+        self._revs_limit = revs_limit
+        self._readonly = readonly
+        self._closed = False
+        self._writing = asyncio.Lock()
+        self._waiting = Waiting()
+        self._thread = ThreadPoolExecutor(1, f"view-{path.name}")
+        self._connect()
+
+    def _connect(self) -> None:
+        self._reader = connect(self._path, readonly=self._readonly)
+        self._writer = self._reader if self._readonly else connect(self._path)
+
+    @classmethod
+    def open(cls, path: Path, revs_limit: int = REVS_LIMIT, *, readonly: bool = False) -> Self:
+        """Open the store at `path`, a new one if there is none (not when `readonly`).
+
+        Raises Misconfigured when the file is missing (readonly), damaged, foreign or of a newer format;
+        StorageUnavailable when it can't be opened now.
+        """
+        if readonly and not path.exists():
+            raise Misconfigured(
+                "there is no such view store: has the node run with this configuration?", str(path)
+            )
+        try:
+            if not readonly:
+                generations.settle(path)
+            prepare(path, readonly=readonly)
+            with errors_of(path):
+                return cls(path, revs_limit, readonly=readonly)
+        except OSError as error:
+            raise StorageUnavailable("the view store can't be opened", f"{path}: {error}") from error
+
+    @staticmethod
+    def remove(path: Path) -> None:
+        """Delete the files of a store that nobody has open; one that isn't there is fine."""
+        generations.remove(path)
+
+    @property
+    def path(self) -> Path:
+        """Where the store is; a link to its newest generation."""
+        return self._path
+
+    # Writing
+
+    async def write(self, changes: Sequence[Change], checkpoint: int, schema: int) -> None:
+        """Add all changes and move the checkpoint: all or nothing, and harmless when repeated.
+
+        Raises InvalidInput for malformed changes, StorageUnavailable when the disk is full or fails,
+        Misconfigured when the file is damaged; then nothing was written.
+        """
+        changed: Iterable[str] = ()
+        try:
+            async with self._transaction() as connection:
+                batch = Batch(connection, self._revs_limit)
+                for count, change in enumerate(changes, 1):
+                    batch.add(change)
+                    if count % SLICE == 0:
+                        await asyncio.sleep(0)
+                changed = batch.finish(checkpoint, schema)
+        finally:
+            # A cancelled COMMIT may have succeeded; waking too often is harmless.
+            self._waiting.wake(changed)
+
+    async def put_local(
+        self,
+        database: str,
+        id: str,  # noqa: A002 - CouchDB's word
+        body: bytes,
+        expected: str | None = None,
+    ) -> str:
+        """Write a `_local` document; return its new `rev` (`0-<n>`).
+
+        With `expected`, raises Conflict unless the stored document has that rev.
+        """
+        async with self._transaction() as connection:
+            generation = local_documents.require(connection, database, id, expected) + 1
+            local_documents.put(connection, database, id, generation, body)
+        return f"0-{generation}"
+
+    async def delete_local(self, database: str, id: str, expected: str | None = None) -> bool:  # noqa: A002
+        """Delete a `_local` document; tell whether there was one. `expected` as with `put_local`."""
+        async with self._transaction() as connection:
+            generation = local_documents.require(connection, database, id, expected)
+            local_documents.delete(connection, database, id)
+        return generation > 0
+
+    async def park(self, position: int, reason: str) -> None:
+        """Note that the record at this log position could not be taken in, and why."""
+        async with self._transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO parked (position, reason) VALUES (?, ?)", (position, reason)
+            )
+
+    async def unpark(self, position: int) -> bool:
+        """Forget a parked record; tell whether there was one."""
+        async with self._transaction() as connection:
+            return connection.execute("DELETE FROM parked WHERE position = ?", (position,)).rowcount > 0
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[sqlite3.Connection]:
+        """One write transaction: committed at the end of the block, rolled back when it raises."""
+        async with self._writing:
+            if self._closed or self._readonly:
+                raise StorageUnavailable("the view store is not open for writing", str(self._path))
+            connection = self._writer
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                await self._in_thread(connection.execute, "COMMIT")
+            except sqlite3.Error as error:
+                raise translated(error, self._path) from error
+            finally:
+                if connection.in_transaction:
+                    connection.rollback()
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        """Run in the store's thread; a caller that is cancelled goes only when the work is done."""
+        future = asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            while not future.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([future])
+            raise
+
+    # Waiting
+
+    async def wait_for_change(self, database: str, since: int) -> int:
+        """Return the database's `update_seq` as soon as it is above `since`.
+
+        Costs nothing while waiting. Only sees what this store object writes. Raises
+        StorageUnavailable when the store is closed meanwhile.
+        """
+        while True:
+            if self._closed:
+                raise StorageUnavailable("the view store was closed")
+            reached = await self.update_seq(database)
+            if reached > since:
+                return reached
+            await self._waiting.next(database)
+
+    # Comparing and swapping
+
+    async def digest(self, database: str | None = None) -> str:
+        """Hash all documents (of one database) in canonical order: 64 hex digits.
+
+        Equal for equal events, whatever the batches were. `_local` documents and parked records
+        do not count.
+        """
+        with errors_of(self._path), closing(connect(self._path, readonly=True)) as connection:
+            return await self._in_thread(comparison.digest, connection, database)
+
+    async def compare(self, other: EmbeddedStore) -> AsyncIterator[tuple[str, str]]:
+        """Yield (database, id) of every document that differs from, or is absent in, the other store."""
+        with (
+            errors_of(self._path),
+            closing(connect(self._path, readonly=True)) as left,
+            closing(connect(other.path, readonly=True)) as right,
+        ):
+            steps = comparison.steps(comparison.fingerprints(left), comparison.fingerprints(right))
+            while True:
+                part = await self._in_thread(_taken, steps)
+                for place in part:
+                    if place is not None:
+                        yield place
+                if len(part) < COMPARE_SLICE:
+                    return
+
+    async def swap_in(self, rebuilt: Path) -> None:
+        """Put the closed store at `rebuilt` in the place of this one; readers and waiters go on.
+
+        `_local` documents are carried over; the old file is removed. Raises Misconfigured when the
+        rebuilt file is not a sound store. Whenever the machine stops, one whole store is found again.
+        """
+        await asyncio.to_thread(prepare, rebuilt, readonly=False)
+        async with self._writing:
+            if self._closed or self._readonly:
+                raise StorageUnavailable("the view store is not open for writing", str(self._path))
+            old = self._path.resolve()
+            with errors_of(self._path):
+                await self._in_thread(_finish, rebuilt, old)
+                generations.replace(self._path, rebuilt)
+                retired = {self._reader, self._writer}
+                self._connect()
+            for connection in retired:
+                await self._in_thread(connection.close)
+            if old != self._path.resolve():
+                generations.remove(old)
+        self._waiting.wake_all()
+
+    async def close(self) -> None:
+        """Release the store after the transaction that is under way; who waits is told."""
+        async with self._writing:
+            if self._closed:
+                return
+            self._closed = True
+            self._waiting.close()
+            for connection in {self._reader, self._writer}:
+                await self._in_thread(connection.close)
+            self._thread.shutdown()
+
+
+def _taken(steps: Iterator[tuple[str, str] | None]) -> list[tuple[str, str] | None]:
+    return list(islice(steps, COMPARE_SLICE))
+
+
+def _finish(rebuilt: Path, current: Path) -> None:
+    """Complete a rebuilt file: the `_local` documents of the current one, everything synced to disk."""
+    with closing(connect(rebuilt)) as connection:
+        connection.execute("PRAGMA synchronous = FULL")
+        local_documents.carry_over(connection, str(current))
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

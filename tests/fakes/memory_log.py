@@ -1,0 +1,130 @@
+"""A small faithful log in memory: the port's contract, and faults on order. Also a checkpoint and a snapshot store."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Collection, Sequence
+
+from events.errors import AlreadyAnswered, VersionConflict
+from events.event import Event, Metadata, Recorded
+from events.log.clock import VirtualClock
+from events.log.log import ANY_VERSION, Clock, Origin, Write
+
+
+class MemoryLog:
+    """Implements `events.log.log.Log`. Exceptions put into `faults` are raised by the next appends, one each.
+
+    An append yields to the loop before it decides, as a group commit does; `syncs` yields more often.
+    """
+
+    def __init__(self, clock: Clock | None = None, syncs: int = 1) -> None:
+        self.clock = clock or VirtualClock()
+        self.syncs = syncs
+        self.faults: list[Exception] = []
+        self.records: list[Recorded] = []
+        self._streams: dict[str, list[Recorded]] = {}
+        self._answers: set[str] = set()
+        self._grown = asyncio.Event()
+
+    @property
+    def head(self) -> int:
+        return len(self.records)
+
+    async def append(self, *writes: Write, origin: Origin) -> list[Recorded]:
+        for _ in range(self.syncs):
+            await asyncio.sleep(0)
+        if self.faults:
+            raise self.faults.pop(0)
+        ids = self._ids(origin, sum(len(write.events) for write in writes))
+        self._check(writes)
+        recorded: list[Recorded] = []
+        for write in writes:
+            recorded += [self._record(write.stream, event, ids.pop(0), origin) for event in write.events]
+        grown, self._grown = self._grown, asyncio.Event()
+        grown.set()
+        return recorded
+
+    def _ids(self, origin: Origin, count: int) -> list[str]:
+        if not origin.answers or origin.cause is None:
+            return [self.clock.event_id() for _ in range(count)]
+        answer = f"{origin.actor}\n{origin.cause.id}"
+        if answer in self._answers:
+            raise AlreadyAnswered(origin.actor, origin.cause.id)
+        if count:
+            self._answers.add(answer)
+        return [hashlib.sha256(f"{answer}\n{n}".encode()).hexdigest()[:32] for n in range(count)]
+
+    def _check(self, writes: Sequence[Write]) -> None:
+        for write in writes:
+            actual = len(self._streams.get(write.stream, ()))
+            if write.expected not in (ANY_VERSION, actual):
+                raise VersionConflict(write.stream, write.expected, actual)
+
+    def _record(self, stream: str, event: Event, event_id: str, origin: Origin) -> Recorded:
+        own = self._streams.setdefault(stream, [])
+        cause = origin.cause
+        metadata = Metadata(
+            id=event_id,
+            at=self.clock.now(),
+            actor=origin.actor,
+            correlation=cause.correlation if cause else event_id,
+            causation=cause.id if cause else "",
+        )
+        record = Recorded(
+            position=len(self.records) + 1,
+            stream=stream,
+            version=len(own) + 1,
+            event=event,
+            metadata=metadata,
+            hash=b"",
+        )
+        own.append(record)
+        self.records.append(record)
+        return record
+
+    async def stream(self, name: str, after: int = 0, limit: int | None = None) -> list[Recorded]:
+        own = self._streams.get(name, [])[max(after, 0) :]
+        return own if limit is None else own[:limit]
+
+    async def read(self, after: int, limit: int = 500, types: Collection[str] = ()) -> list[Recorded]:
+        found = (r for r in self.records[after:] if not types or type(r.event).__name__ in types)
+        return [record for record, _ in zip(found, range(limit), strict=False)]
+
+    async def subscribe(self, after: int, batch: int = 500) -> AsyncIterator[Sequence[Recorded]]:
+        while True:
+            grown = self._grown
+            if page := await self.read(after, batch):
+                after = page[-1].position
+                yield page
+            else:
+                await grown.wait()
+
+
+class MemoryCheckpoints:
+    """Implements `actors.runtime.reaction.CheckpointStore`."""
+
+    def __init__(self) -> None:
+        self.positions: dict[str, int] = {}
+        self.faults: list[Exception] = []
+
+    async def load(self, name: str) -> int:
+        return self.positions.get(name, 0)
+
+    async def save(self, name: str, position: int) -> None:
+        if self.faults:
+            raise self.faults.pop(0)
+        self.positions[name] = position
+
+
+class MemorySnapshots:
+    """Implements `events.log.log.SnapshotStore`."""
+
+    def __init__(self) -> None:
+        self.taken: dict[tuple[str, int], tuple[int, bytes]] = {}
+
+    async def load(self, stream: str, schema: int) -> tuple[int, bytes] | None:
+        return self.taken.get((stream, schema))
+
+    async def save(self, stream: str, version: int, schema: int, state: bytes) -> None:
+        self.taken[stream, schema] = (version, state)
