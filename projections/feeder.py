@@ -212,7 +212,7 @@ class Feeder:
                 if not self._may_pass(error, tries):
                     raise _Unfit(describe(error)) from error
                 await overlay.flush()
-                await self._pause(error, tries)
+                await self.pause(error, tries)
             else:
                 self.status.waiting_for = ""
                 return changes
@@ -251,12 +251,13 @@ class Feeder:
                 if isinstance(error, MailioError) and not error.temporary:
                     raise
                 tries += 1
-                await self._pause(error, tries)
+                await self.pause(error, tries)
             else:
                 self.status.waiting_for = ""
                 return result
 
-    async def _pause(self, error: Exception, tries: int) -> None:
+    async def pause(self, error: Exception, tries: int) -> None:
+        """Wait before the next try, longer each time. Raises Stopped when told to stop."""
         self.status.retries += 1
         self.status.waiting_for = describe(error)
         _log.warning("view waits", view=self.view.name, tries=tries, reason=self.status.waiting_for)

@@ -73,9 +73,7 @@ def grown(document: Document | None, change: Change) -> Document | None:
     else:
         return None
     before = document.seq if document else 0
-    return Document(
-        id=change.id, seq=max(before, change.seq) if is_new else before, tree=tree, winner=winner
-    )
+    return Document(id=change.id, seq=max(before, change.seq) if is_new else before, tree=tree, winner=winner)
 
 
 def _revision(change: Change) -> Revision:

@@ -1,6 +1,6 @@
 """Keeping a view up to date: what the log says goes to the store as soon as it is durable.
 
-    catch up: read only the view's own event types  -->  follow: take what the subscription gives, at once
+catch up: read only the view's own event types  -->  follow: take what the subscription gives, at once
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ import asyncio
 from bisect import insort
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from typing import TypeVar
+from typing import Any
 
 import msgspec
 
-from events.errors import Busy, Conflict, MailioError, Misconfigured, NotFound, StorageUnavailable
+from events.errors import Busy, Conflict, Misconfigured, NotFound, StorageUnavailable
 from events.event import Recorded
 from events.log.clock import SystemClock
 from events.log.log import Clock, Log, Origin, Write
@@ -49,6 +49,7 @@ class Runner:
         store: ParkingStore,
         log: Log,
         limits: RunnerLimits | None = None,
+        *,
         clock: Clock | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
@@ -103,7 +104,8 @@ class Runner:
     async def run(self) -> None:
         """Feed the view until `stop`, or until the log is closed.
 
-        Raises RebuildNeeded, Misconfigured for a damaged store, UnknownEventType and CorruptRecord of the log.
+        Raises RebuildNeeded, Misconfigured for a damaged store, UnknownEventType and CorruptRecord for a
+        log that can't be read.
         """
         self._running = True
         try:
@@ -142,27 +144,104 @@ class Runner:
                 await self._feeder.feed(records, max([head, *(r.position for r in records[-1:])]))
 
     async def _follow(self) -> None:
+        tries = 0
         while not self._feeder.stopping.is_set():
+            before = self.position
             try:
-                if await self._subscribed(self._log.subscribe(self.position, self._limits.batch)):
-                    return
+                await self._subscribed(self._log.subscribe(self.position, self._limits.batch))
             except StorageUnavailable as error:
-                await self._feeder.pause(error)
+                tries = 1 if self.position > before else tries + 1
+                await self._feeder.pause(error, tries)
+            else:
+                return
 
-    async def _subscribed(self, batches: AsyncIterator[Sequence[Recorded]]) -> bool:
-        """Take batches until stopping or the end of the log; tell that it is over."""
+    async def _subscribed(self, batches: AsyncIterator[Sequence[Recorded]]) -> None:
+        """Take batches until stopping, or until the log is closed."""
         stopping = asyncio.ensure_future(self._feeder.stopping.wait())
         try:
-            while True:
-                batch = asyncio.ensure_future(_next(batches))
-                try:
-                    await asyncio.wait({batch, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    if not batch.done():
-                        batch.cancel()
-                records = await batch if batch.done() else ()
-                if not records:
-                    return True
+            while records := await _next(batches, stopping):
                 await self._feeder.feed(records, records[-1].position)
         finally:
             stopping.cancel()
+
+    def _written(self, position: int) -> None:
+        """Note a new checkpoint; let those go on who waited for it."""
+        now = self._clock.now()
+        self._samples.append((now, position))
+        while self._samples[0][0] < now - RATE_WINDOW_MS:
+            self._samples.popleft()
+        while self._waiters and self._waiters[0].position <= position:
+            waiter = self._waiters.pop(0)
+            if not waiter.done.done():
+                waiter.done.set_result(None)
+
+    # What others ask for
+
+    async def reached(self, position: int, timeout: float | None = None) -> None:  # noqa: ASYNC109 - see below
+        """Return when everything up to `position` is in the store (or parked).
+
+        `timeout` is in seconds, by default `reached_seconds` of the limits. Raises Busy when it takes longer,
+        StorageUnavailable when the runner stops meanwhile.
+        """
+        if position <= self.position:
+            return
+        if self._ended.is_set():
+            raise StorageUnavailable("the node is stopping", f"view {self.view.name} does not run")
+        waiter = _Waiter(position, asyncio.get_running_loop().create_future())
+        insort(self._waiters, waiter, key=_position)
+        try:
+            # The bound is an answer to the caller (`Busy`), not a cancellation scope of theirs.
+            async with asyncio.timeout(self._limits.reached_seconds if timeout is None else timeout):
+                await waiter.done
+        except TimeoutError:
+            raise Busy(
+                "not ready yet, try again", f"view {self.view.name} is at {self.position}, not {position}"
+            ) from None
+        finally:
+            if waiter.done.cancelled():
+                self._waiters.remove(waiter)
+
+    async def retry(self, position: int) -> None:
+        """Have a parked event tried again, now; return when that has worked.
+
+        The wish becomes an event: what comes of the parked one gets that event's position as its sequence
+        number. Raises NotFound when nothing is parked there, Conflict when it failed again (it stays parked,
+        with the new reason), Busy.
+        """
+        await self._require_parked(position)
+        wish = ViewEventRetried(view=self.view.name, position=position)
+        (recorded,) = await self._log.append(Write(STREAM, (wish,)), origin=OPERATOR)
+        await self.reached(recorded.position)
+        if reason := (await self.store.parked()).get(position):
+            raise Conflict("it failed again and stays parked", reason)
+
+    async def drop(self, position: int) -> None:
+        """Take an event off the list of parked ones. A rebuild tries it again. Raises NotFound."""
+        if not await self.store.unpark(position):
+            raise NotFound(f"view {self.view.name} has nothing parked at {position}")
+
+    async def _require_parked(self, position: int) -> None:
+        if position not in await self.store.parked():
+            raise NotFound(f"view {self.view.name} has nothing parked at {position}")
+
+
+def _position(waiter: _Waiter) -> int:
+    return waiter.position
+
+
+async def _next(
+    batches: AsyncIterator[Sequence[Recorded]], stopping: asyncio.Future[Any]
+) -> Sequence[Recorded]:
+    """Return the next batch; nothing when it is time to stop, or the log was closed."""
+    batch = asyncio.ensure_future(_batch(batches))
+    either: set[asyncio.Future[Any]] = {batch, stopping}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        batch.cancel()
+    await asyncio.wait({batch})
+    return () if batch.cancelled() else batch.result()
+
+
+async def _batch(batches: AsyncIterator[Sequence[Recorded]]) -> Sequence[Recorded]:
+    return await anext(batches, ())

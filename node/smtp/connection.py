@@ -13,8 +13,9 @@ import structlog
 from events.errors import StorageUnavailable
 from events.mail import Recipient
 from node.smtp.actions import Accept, Action, Admit, Close, Note, Send, StartTls, Transition
+from node.smtp.pace import Phase
 from node.smtp.replies import printable
-from node.smtp.session import Phase, SmtpSession
+from node.smtp.session import SmtpSession
 
 if TYPE_CHECKING:
     from node.smtp.door import SmtpDoor

@@ -42,6 +42,7 @@ class _Transaction(msgspec.Struct):
     facts: SessionFacts
     recipients: list[Recipient]
     asked: str = ""
+    size: int = 0
 
 
 class SmtpSession:
@@ -344,20 +345,22 @@ class SmtpSession:
             return
         self.phase = Phase.ACCEPTING
         recipients = tuple(transaction.recipients)
-        self._out.append(Accept(transaction.facts, transaction.mail.sender, recipients, content.take()))
+        raw = content.take()
+        transaction.size = len(raw)
+        self._out.append(Accept(transaction.facts, transaction.mail.sender, recipients, raw))
 
     def _accepted(self, outcome: Recipient | str | Exception) -> None:
-        transaction, content = self._transaction, self._content
+        transaction = self._transaction
         self._reset()
-        if transaction is None or content is None:
+        if transaction is None:
             return
         if isinstance(outcome, str):
             self.mails += 1
             self._errors = self._junk = 0
-            self._note(Transition.ACCEPTED, mail=outcome, size=content.received)
+            self._note(Transition.ACCEPTED, mail=outcome, size=transaction.size)
             self._out.append(Send(replies.accepted(outcome)))
         else:
-            self._refuse(_reply_to(outcome), sender=transaction.mail.sender, size=content.received)
+            self._refuse(_reply_to(outcome), sender=transaction.mail.sender, size=transaction.size)
 
     def _do_rset(self, _: str) -> None:
         self._reset()

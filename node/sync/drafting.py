@@ -50,8 +50,10 @@ class Drafting:
         self.drafts: list[DocumentDraft] = []
 
     def bodies(self) -> Sequence[bytes]:
-        """Bytes that must be stored before the drafts are facts."""
-        return list(self._bodies.values())
+        """Bytes that must be stored before the drafts are facts; nothing of documents that were refused."""
+        named = {draft.document for draft in self.drafts}
+        named |= {file.blob for draft in self.drafts for file in draft.attachments}
+        return [body for name, body in self._bodies.items() if name in named]
 
     async def add(self, sent: Incoming, new_edits: bool) -> str:
         """Draft one document; return its revision. One that is known already gives no draft.

@@ -35,6 +35,11 @@ class Query:
             raise query_parse_error(f"{name} is a text")
         return value
 
+    def json_or_text(self, name: str) -> Json:
+        """Read a parameter as JSON, or as text where it isn't JSON."""
+        value = self._body[name] if name in self._body else self._parameters.get(name, "")
+        return value.strip('"') if isinstance(value, str) else value
+
     def flag(self, name: str, *, default: bool = False) -> bool:
         """Read `true` or `false`."""
         if name not in self:

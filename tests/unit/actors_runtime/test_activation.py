@@ -362,6 +362,41 @@ async def test_a_failed_tell_is_reported_and_a_fresh_object_goes_on_with_the_res
     assert journal.objects["a"] == 2
 
 
+async def test_tellers_who_wait_for_room_survive_a_restart(
+    build: Callable[..., ActorSystem], journal: Journal
+) -> None:
+    system = build(inbox=1)
+    journal.gate.clear()
+    await system.tell("worker", "a", ValueError("poison"))
+    await turns()
+    tellers = [asyncio.create_task(system.tell("worker", "a", number)) for number in range(5)]
+    await turns()
+    journal.gate.set()
+    await asyncio.wait_for(asyncio.gather(*tellers), 10)
+    await system.drain()
+    assert (journal.handled["a"], system.restarts) == (list(range(5)), 1)
+
+
+async def test_an_actor_whose_room_was_just_given_away_is_not_idle(
+    build: Callable[..., ActorSystem], clock: VirtualClock
+) -> None:
+    system = build(inbox=1)
+    await system.ask("plain", "a", 1)
+    await turns()
+    actor = system._cells["plain", "a"].actor
+    actor.pause()
+    await system.tell("plain", "a", 1)
+    teller = asyncio.create_task(system.tell("plain", "a", 1))
+    await turns()
+    clock.advance(901 * SECOND)
+    passivated: list[int] = []
+    actor.resume()
+    asyncio.get_running_loop().call_soon(lambda: passivated.append(system.sweep()))
+    await teller
+    assert await system.ask("plain", "a", 1) == 4
+    assert passivated == [0]
+
+
 async def test_restarts_are_bounded_and_the_suspended_actor_comes_back_with_what_it_was_told(
     build: Callable[..., ActorSystem], journal: Journal, clock: VirtualClock
 ) -> None:

@@ -280,7 +280,7 @@ async def test_while_nothing_can_be_written_nothing_is_parked_or_skipped() -> No
     log = MemoryLog()
     setup = Setup(log)
     await setup.send(coin(1, "a"), coin(2, "a"))
-    log.faults = [StorageUnavailable("disk full") for _ in range(40)]
+    log.faults = [StorageUnavailable("disk full") for _ in range(39)]
     async with setup.running():
         await setup.dispatcher.reached(2)
     assert await setup.taken("a") == [1, 2]

@@ -1,0 +1,279 @@
+"""The doctor: looks at everything a node needs, and says what to do about what it finds.
+
+Each check is a function that yields findings; none changes anything, and a running daemon is not
+disturbed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+from cryptography import x509
+
+from events.errors import MailioError
+from events.log.clock import SystemClock
+from events.log.sqlite_log import SqliteLog
+from node.admin.server import socket_path
+from node.crypto.keys import load_server_keys
+from node.settings import Effective, Settings, host_and_port, load
+from node.storage.local import LocalBlobs
+from node.views import store_path
+from projections.stores.embedded import EmbeddedStore
+
+State = Literal["fine", "note", "wrong"]
+
+LOW_DISK_BYTES = 1_073_741_824
+"""Below this much free space the doctor warns: a day of mail of a small node."""
+
+CERTIFICATE_DAYS = 14
+"""A certificate that ends within this time should have been renewed."""
+
+CLOCK_SLACK_MS = 60_000
+"""The log may be this much ahead of the clock: a clock that was stepped back a little."""
+
+EARLIEST_MS = 1_750_000_000_000
+"""June 2025: no clock that is right shows an earlier time."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that was looked at: how it is, and what to do."""
+
+    check: str
+    state: State
+    text: str
+    advice: str = ""
+
+
+def shown_settings(effective: Effective) -> list[tuple[str, str, str]]:
+    """Return (name, value, source) of every setting; passwords are hidden."""
+    rows = []
+    for name, source in effective.sources.items():
+        value: Any = effective.settings
+        for part in name.split("."):
+            value = getattr(value, part)
+        rows.append((name, _shown(name, value), source))
+    return rows
+
+
+def _shown(name: str, value: Any) -> str:
+    if name == "couchdb.url" and "@" in str(value):
+        parts = urlsplit(value)
+        return urlunsplit(parts._replace(netloc=f"…@{parts.netloc.rpartition('@')[2]}"))
+    if isinstance(value, tuple):
+        return ", ".join(str(item) for item in value) or "(none)"
+    return "(none)" if value is None or value == "" else str(value)
+
+
+def examine(file: Path) -> list[Finding]:
+    """Look at everything; a broken configuration ends the visit."""
+    try:
+        settings = load(file).settings
+    except MailioError as error:
+        return [Finding("configuration", "wrong", str(error), "correct it, then run the doctor again")]
+    findings = [Finding("configuration", "fine", str(file))]
+    for check in _CHECKS:
+        try:
+            findings += check(settings)
+        except MailioError as error:
+            findings.append(Finding(check.__name__.strip("_"), "wrong", str(error)))
+    return findings
+
+
+def _data_folder(settings: Settings) -> Iterator[Finding]:
+    data = settings.node.data
+    if not data.is_dir():
+        yield Finding("data", "note", f"{data} does not exist yet", "the first `mailio-node run` makes it")
+        return
+    if not os.access(data, os.R_OK | os.W_OK | os.X_OK):
+        advice = f"give it to the user that runs the node: chown -R mailio {data}"
+        yield Finding("data", "wrong", f"{data} can't be read and written by this user", advice)
+        return
+    free = shutil.disk_usage(data).free
+    text = f"{data}, {free / 1e9:.1f} GB free"
+    if free < LOW_DISK_BYTES:
+        yield Finding("data", "wrong", text, "make room: with a full disk the node answers 451 to every mail")
+    else:
+        yield Finding("data", "fine", text)
+
+
+def _log(settings: Settings) -> Iterator[Finding]:
+    path = settings.node.data / "log.sqlite"
+    if not path.exists():
+        return
+    head, last = asyncio.run(_end_of_log(path))
+    yield Finding("log", "fine", f"{head} events; the newest are chained as they should be")
+    now = SystemClock().now()
+    if last > now + CLOCK_SLACK_MS:
+        ahead = f"the newest event is {(last - now) // 1000} s ahead of the clock"
+        yield Finding(
+            "clock", "wrong", ahead, "set the clock (systemd-timesyncd or chrony) before mail comes in"
+        )
+
+
+async def _end_of_log(path: Path) -> tuple[int, int]:
+    log = SqliteLog.open(path, SystemClock(), "doctor", readonly=True)
+    try:
+        head = log.head
+        newest = await log.read(head - 1, 1) if head else []
+        return head, newest[0].metadata.at if newest else 0
+    finally:
+        await log.close()
+
+
+def _clock(settings: Settings) -> Iterator[Finding]:
+    now = time.time_ns() // 1_000_000
+    text = datetime.fromtimestamp(now / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    if now < EARLIEST_MS:
+        yield Finding("clock", "wrong", text, "set the clock: signatures and tokens depend on it")
+    else:
+        yield Finding("clock", "fine", text)
+
+
+def _keys(settings: Settings) -> Iterator[Finding]:
+    path = settings.node.data / "keys" / "server.json"
+    if not path.exists():
+        if (settings.node.data / "log.sqlite").exists():
+            advice = "restore it from a backup: without it the node is somebody else to its peers"
+            yield Finding("keys", "wrong", f"{path} is missing, but there is a log", advice)
+        return
+    keys = load_server_keys(path)
+    yield Finding("keys", "fine", f"this node is did:mailio:{keys.address}")
+
+
+def _ports(settings: Settings) -> Iterator[Finding]:
+    running = _daemon_answers(settings)
+    for name, listen in (("smtp.listen", settings.smtp.listen), ("http.listen", settings.http.listen)):
+        host, port = host_and_port(name, listen)
+        if running:
+            yield Finding(name, "fine", f"{listen}, a daemon is running")
+        else:
+            yield _free_port(name, host, port)
+
+
+def _free_port(name: str, host: str, port: int) -> Finding:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            advice = f"stop what uses it (ss -ltnp | grep :{port}), or set {name} to another address"
+            return Finding(name, "wrong", f"{host}:{port} can't be had: {error.strerror}", advice)
+    return Finding(name, "fine", f"{host}:{port} is free")
+
+
+def _daemon_answers(settings: Settings) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(socket_path(settings.node.data)))
+        except OSError:
+            return False
+    return True
+
+
+def _certificate(settings: Settings) -> Iterator[Finding]:
+    path = settings.smtp.certificate
+    if path is None:
+        advice = "set smtp.certificate and smtp.private_key, so that mail comes in encrypted"
+        yield Finding("tls", "note", "STARTTLS is not offered", advice)
+        return
+    try:
+        certificate = x509.load_pem_x509_certificates(path.read_bytes())[0]
+    except (OSError, ValueError) as error:
+        yield Finding("tls", "wrong", f"{path}: {error}", "name a PEM file with the certificate chain")
+        return
+    left = (certificate.not_valid_after_utc - datetime.now(UTC)).days
+    text = f"{path} is valid for {left} more days"
+    yield (
+        Finding("tls", "fine", text) if left > CERTIFICATE_DAYS else Finding("tls", "wrong", text, "renew it")
+    )
+
+
+def _views(settings: Settings) -> Iterator[Finding]:
+    for path in sorted((settings.node.data / "views").glob("*.sqlite")):
+        if path == store_path(path.parent, path.stem):
+            yield asyncio.run(_view(path))
+
+
+async def _view(path: Path) -> Finding:
+    name = f"view {path.stem}"
+    try:
+        store = EmbeddedStore.open(path, readonly=True)
+    except MailioError as error:
+        return Finding(name, "wrong", str(error), f"run `mailio-node rebuild {path.stem}`")
+    try:
+        parked = len(await store.parked())
+        position = await store.checkpoint()
+    finally:
+        await store.close()
+    if parked:
+        return Finding(name, "wrong", f"{parked} events are parked", "see `mailio-node parked list`")
+    return Finding(name, "fine", f"at position {position}")
+
+
+def _names(settings: Settings) -> Iterator[Finding]:
+    if settings.node.server_domain == "localhost":
+        advice = "set node.server_domain and node.email_domains before other servers are to find this node"
+        yield Finding("names", "note", "this is a development node", advice)
+    if not settings.node.email_domains:
+        yield Finding(
+            "names", "wrong", "node.email_domains is empty", "name the domains of your users' emails"
+        )
+
+
+_CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+    _names,
+    _data_folder,
+    _keys,
+    _clock,
+    _log,
+    _views,
+    _ports,
+    _certificate,
+)
+
+
+def verify_stores(settings: Settings) -> dict[str, Any]:
+    """Check every record's hash and every blob's; the report names the first bad one."""
+    return asyncio.run(_verify(settings))
+
+
+async def _verify(settings: Settings) -> dict[str, Any]:
+    data = settings.node.data
+    log = SqliteLog.open(data / "log.sqlite", SystemClock(), "verify", readonly=True)
+    blobs = LocalBlobs.open(data, readonly=True)
+    try:
+        events, bad = 0, None
+        async for step in log.verify():
+            events, bad = step.position, step.bad
+        count, damaged = _verified_blobs(blobs)
+    finally:
+        await blobs.close()
+        await log.close()
+    return {
+        "events": events,
+        "log": "every hash is right" if bad is None else f"the first bad record is at position {bad}",
+        "blobs": count,
+        "blobState": "every hash is right" if damaged is None else damaged,
+        "damaged": bad is not None or damaged is not None,
+    }
+
+
+def _verified_blobs(blobs: LocalBlobs) -> tuple[int, str | None]:
+    """Return how many blobs there are, and what is wrong with the first that is not sound."""
+    count, damaged = 0, None
+    for step in blobs.verify():
+        count = step.total
+        if step.problem and damaged is None:
+            damaged = f"{step.name}: {step.problem}"
+    return count, damaged

@@ -1,0 +1,234 @@
+"""The changes feed without HTTP: which documents, which revisions of them, in which rows."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from node.sync.database import Database
+from node.sync.incoming import DESIGN
+from node.sync.json_text import Json
+from node.sync.limits import SyncLimits
+from node.sync.query import Query
+from node.sync.refusal import bad_request, forbidden
+from node.sync.rendering import Renderer, Shown, encoded, shown
+from node.sync.selector import Selector, compiled
+from projections.view_store import Document, Revision
+
+JAVASCRIPT = "this node runs no JavaScript: use filter=_selector or filter=_doc_ids"
+"""Why filters, views and the like of design documents are refused."""
+
+
+class Filter(Protocol):
+    """Decides which revisions a feed shows. `ids` names the only documents that can pass, if it knows."""
+
+    ids: Sequence[str] | None
+    reads_bodies: bool
+
+    def passes(self, document_id: str, revision: Revision) -> bool:
+        """Tell whether this revision belongs to the feed."""
+
+
+class Everything:
+    """No filter."""
+
+    ids: Sequence[str] | None = None
+    reads_bodies = False
+
+    def passes(self, document_id: str, revision: Revision) -> bool:  # noqa: ARG002 - the port's names
+        """Let all pass."""
+        return True
+
+
+class OnlyIds:
+    """`filter=_doc_ids`."""
+
+    reads_bodies = False
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        self.ids: Sequence[str] | None = list(dict.fromkeys(ids))
+        self._known = frozenset(ids)
+
+    def passes(self, document_id: str, revision: Revision) -> bool:  # noqa: ARG002 - the port's names
+        """Let the named documents pass."""
+        return document_id in self._known
+
+
+class OnlyDesign:
+    """`filter=_design`."""
+
+    ids: Sequence[str] | None = None
+    reads_bodies = False
+
+    def passes(self, document_id: str, revision: Revision) -> bool:  # noqa: ARG002 - the port's names
+        """Let design documents pass."""
+        return document_id.startswith(DESIGN)
+
+
+class OnlyMatching:
+    """`filter=_selector`: each revision is judged by its own content, deleted ones too."""
+
+    ids: Sequence[str] | None = None
+    reads_bodies = True
+
+    def __init__(self, selector: Selector) -> None:
+        self._selector = selector
+
+    def passes(self, document_id: str, revision: Revision) -> bool:
+        """Let matching documents pass."""
+        return self._selector.matches(members_of(document_id, revision))
+
+
+def members_of(document_id: str, revision: Revision) -> dict[str, Json]:
+    """A revision as the JSON object that selectors see."""
+    members = msgspec.json.decode(revision.body, type=dict[str, Any])
+    members |= {"_id": document_id, "_rev": revision.rev}
+    if revision.deleted:
+        members["_deleted"] = True
+    if revision.attachments:
+        members["_attachments"] = {
+            file.name: {"content_type": file.content_type, "length": file.length, "digest": file.digest}
+            for file in revision.attachments
+        }
+    return members
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client asked of `_changes`, apart from how the feed is delivered."""
+
+    since: int
+    limit: int | None
+    descending: bool
+    all_leaves: bool
+    documents: Shown | None
+    filter: Filter
+
+
+def wanted(query: Query, body: Mapping[str, Json], update_seq: int, limits: SyncLimits) -> Wanted:
+    """Read the parameters and the body of a request. A filter that can't be served is refused, never ignored.
+
+    Raises refusals.
+    """
+    style = query.text("style", "main_only")
+    if style not in {"main_only", "all_docs"}:
+        raise bad_request("style is main_only or all_docs")
+    limit = query.number("limit")
+    descending = query.flag("descending") or query.text("dir", "") == "rev"
+    return Wanted(
+        since=since_of(query, update_seq),
+        limit=None if limit is None else max(limit, 1),
+        descending=descending,
+        all_leaves=style == "all_docs",
+        documents=shown(query, limits.revisions) if query.flag("include_docs") else None,
+        filter=_filter(query, body, limits),
+    )
+
+
+def since_of(query: Query, update_seq: int) -> int:
+    """Read `since`: a number, also as text, or `now`."""
+    if "since" in query and query.json_or_text("since") == "now":
+        return update_seq
+    return query.number("since") or 0
+
+
+def _filter(query: Query, body: Mapping[str, Json], limits: SyncLimits) -> Filter:
+    name = query.text("filter", "")
+    match name:
+        case "_doc_ids":
+            return _ids_filter(query.over(body), limits)
+        case "_selector":
+            return OnlyMatching(compiled(body.get("selector"), limits))
+        case "_design":
+            return OnlyDesign()
+        case "":
+            # CouchDB ignores these without `filter`; showing less than was asked for is the safer reading.
+            if "doc_ids" in body or "doc_ids" in query:
+                return _ids_filter(query.over(body), limits)
+            return OnlyMatching(compiled(body["selector"], limits)) if "selector" in body else Everything()
+        case _:
+            raise forbidden(JAVASCRIPT)
+
+
+def _ids_filter(query: Query, limits: SyncLimits) -> Filter:
+    ids = query.texts("doc_ids", limits.documents_per_request)
+    if ids is None:
+        raise bad_request("`doc_ids` filter parameter is not a list.")
+    return OnlyIds(ids)
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One line of the feed; `seq` is a log position."""
+
+    seq: int
+    json: bytes
+
+
+class Changes:
+    """Reads rows of one feed; `seen` is the sequence number up to which everything was looked at."""
+
+    def __init__(self, database: Database, renderer: Renderer, asked: Wanted) -> None:
+        self._database = database
+        self._renderer = renderer
+        self._asked = asked
+        self.seen = asked.since
+        self.left = asked.limit
+
+    async def rows(self) -> AsyncIterator[Row]:
+        """Rows above `seen`, at most `left` of them; then `seen` is where the next call goes on."""
+        if self.left == 0:
+            return
+        start = self.seen
+        upto = await self._database.update_seq()
+        async for document in self._candidates(start):
+            row = await self._row(document)
+            self.seen = document.seq if self._asked.descending else max(self.seen, document.seq)
+            if row is None:
+                continue
+            yield row
+            if self.left is not None:
+                self.left -= 1
+                if self.left == 0:
+                    return
+        # Filtered rows and rows of others' positions are behind us too.
+        self.seen = self.seen if self._asked.descending else max(self.seen, upto)
+
+    async def _candidates(self, since: int) -> AsyncIterator[Document]:
+        asked = self._asked
+        bodies = asked.filter.reads_bodies or asked.documents is not None
+        if asked.filter.ids is None:
+            async for document in self._database.since(since, descending=asked.descending, bodies=bodies):
+                yield document
+            return
+        found = await self._database.by_ids(asked.filter.ids, bodies=bodies)
+        newer = [document for document in found if document is not None and document.seq > since]
+        for document in sorted(newer, key=lambda each: each.seq, reverse=asked.descending):
+            yield document
+
+    async def _row(self, document: Document) -> Row | None:
+        revs = await self._shown_revisions(document)
+        if not revs:
+            return None
+        row: dict[str, Any] = {
+            "seq": document.seq,
+            "id": document.id,
+            "changes": [{"rev": rev} for rev in revs],
+        }
+        if document.winner.deleted:
+            row["deleted"] = True
+        if self._asked.documents is not None:
+            row["doc"] = await self._renderer.document(document, document.winner, self._asked.documents)
+        return Row(document.seq, encoded(row))
+
+    async def _shown_revisions(self, document: Document) -> list[str]:
+        judge = self._asked.filter
+        leaves = document.tree.leaves() if self._asked.all_leaves else (document.winner.rev,)
+        if not judge.reads_bodies:
+            return list(leaves) if judge.passes(document.id, document.winner) else []
+        passed = []
+        for rev in leaves:
+            leaf = await self._database.leaf(document, rev)
+            if leaf is not None and judge.passes(document.id, leaf):
+                passed.append(rev)
+        return passed

@@ -1,0 +1,244 @@
+"""Mango selectors: compiled once, bounded in size, and matched without running anything of the client's.
+
+Operators and their meaning: CouchDB documentation, `_find`, "Selector Syntax".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from node.sync.collation import MISSING, compare, rank
+from node.sync.json_text import Json, written
+from node.sync.limits import SyncLimits
+from node.sync.pattern import Budget, Pattern
+from node.sync.refusal import Refusal, bad_request
+
+Test = Callable[[Any], bool]
+"""A condition on one value; `MISSING` stands for a member that isn't there."""
+
+_TYPES: dict[str, Callable[[Json], bool]] = {
+    "null": lambda value: value is None,
+    "boolean": lambda value: isinstance(value, bool),
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "string": lambda value: isinstance(value, str),
+    "array": lambda value: isinstance(value, list),
+    "object": lambda value: isinstance(value, dict),
+}
+
+
+class Selector:
+    """A compiled selector. `equals` and `ranges` tell a planner what the top level demands."""
+
+    def __init__(self, test: Test, source: dict[str, Json]) -> None:
+        self._test = test
+        self.source = source
+
+    def matches(self, document: dict[str, Json]) -> bool:
+        """Tell whether a document (with `_id`) matches."""
+        return self._test(document)
+
+
+def compiled(selector: Json, limits: SyncLimits) -> Selector:
+    """Check and compile a selector; raises `bad_request` refusals with what is wrong."""
+    if not isinstance(selector, dict):
+        raise bad_request("Selector must be a JSON object")
+    if len(written(selector)) > limits.selector_bytes:
+        raise Refusal(413, "too_large", f"a selector has {limits.selector_bytes} bytes at most")
+    return Selector(_Compiler(limits).conditions(selector, 0), selector)
+
+
+def invalid_operator(name: str) -> Refusal:
+    """Refuse an operator that does not exist."""
+    return Refusal(400, "invalid_operator", f"Invalid operator: {name[:100]}")
+
+
+def bad_argument(operator: str, value: Json) -> Refusal:
+    """Refuse an operator's argument."""
+    text = written(value)[:100].decode(errors="replace")
+    return Refusal(400, "bad_arg", f"Bad argument for operator {operator}: {text}")
+
+
+class _Compiler:
+    """Builds tests from a selector, counting terms and depth."""
+
+    def __init__(self, limits: SyncLimits) -> None:
+        self._limits = limits
+        self._terms = 0
+        self._budget = Budget(limits.regex_steps)
+
+    def conditions(self, selector: Json, depth: int) -> Test:
+        """All conditions of an object, on the members of a value or on the value itself."""
+        if not isinstance(selector, dict):
+            raise bad_request("a condition must be a JSON object")
+        if depth > self._limits.selector_depth:
+            raise bad_request(f"a selector is nested {self._limits.selector_depth} deep at most")
+        tests = [self._condition(name, value, depth) for name, value in selector.items()]
+        return tests[0] if len(tests) == 1 else lambda value: all(test(value) for test in tests)
+
+    def _count(self) -> None:
+        self._terms += 1
+        if self._terms > self._limits.selector_terms:
+            raise bad_request(f"a selector has {self._limits.selector_terms} conditions at most")
+
+    def _condition(self, name: str, value: Json, depth: int) -> Test:
+        self._count()
+        if name.startswith("$"):
+            return self._operator(name, value, depth)
+        path = field_path(name)
+        if isinstance(value, dict) and value:
+            return _on(path, self.conditions(value, depth + 1))
+        return _on(path, _equal(value))
+
+    def _operator(self, name: str, value: Json, depth: int) -> Test:
+        match name:
+            case "$and" | "$or" | "$nor":
+                return self._combination(name, value, depth)
+            case "$not":
+                inner = self.conditions(value, depth + 1)
+                return lambda found: not inner(found)
+            case "$elemMatch" | "$allMatch" | "$keyMapMatch":
+                return _elements(name, self.conditions(value, depth + 1))
+            case "$all":
+                return self._all(value, depth)
+            case "$regex":
+                return self._regex(value)
+            case _:
+                return _simple(name, value)
+
+    def _combination(self, name: str, value: Json, depth: int) -> Test:
+        if not isinstance(value, list):
+            raise bad_argument(name, value)
+        tests = [self.conditions(each, depth + 1) for each in value]
+        if name == "$and":
+            return lambda found: all(test(found) for test in tests)
+        if name == "$or":
+            return lambda found: any(test(found) for test in tests)
+        return lambda found: not any(test(found) for test in tests)
+
+    def _all(self, value: Json, depth: int) -> Test:
+        if not isinstance(value, list):
+            raise bad_argument("$all", value)
+        if len(value) == 1 and isinstance(value[0], dict) and "$elemMatch" in value[0]:
+            return self.conditions(value[0], depth + 1)
+        for _ in value:
+            self._count()
+        return lambda found: (
+            isinstance(found, list)
+            and bool(value)
+            and (found == value or all(any(_same(want, has) for has in found) for want in value))
+        )
+
+    def _regex(self, value: Json) -> Test:
+        if not isinstance(value, str):
+            raise bad_argument("$regex", value)
+        if len(value) > self._limits.regex_characters:
+            raise bad_request(f"a $regex has {self._limits.regex_characters} characters at most")
+        pattern = Pattern(value, self._budget)
+        return lambda found: isinstance(found, str) and pattern.found_in(found)
+
+
+def field_path(name: str) -> tuple[str, ...]:
+    """Split a field name at its dots; a backslash keeps a dot in the name."""
+    parts, current, escaped = [], "", False
+    for each in name:
+        if escaped or each not in {".", "\\"}:
+            current += ("\\" if escaped and each not in {".", "\\", "$"} else "") + each
+            escaped = False
+        elif each == "\\":
+            escaped = True
+        else:
+            parts.append(current)
+            current = ""
+    return (*parts, current + ("\\" if escaped else ""))
+
+
+def reached(value: Any, path: tuple[str, ...]) -> Any:
+    """Follow a path of member names (and array places); `MISSING` where it ends early."""
+    for name in path:
+        if isinstance(value, dict):
+            value = value.get(name, MISSING)
+        elif isinstance(value, list) and name.isdecimal() and len(name) < 7 and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            return MISSING
+    return value
+
+
+def _on(path: tuple[str, ...], test: Test) -> Test:
+    return lambda found: test(reached(found, path))
+
+
+def _same(left: Json, right: Json) -> bool:
+    return rank(left) == rank(right) and bool(left == right)
+
+
+def _equal(want: Json) -> Test:
+    return lambda found: found is not MISSING and _same(want, found)
+
+
+def _ordered(holds: Callable[[int], bool], want: Json) -> Test:
+    return lambda found: found is not MISSING and holds(compare(found, want))
+
+
+_ORDERINGS: dict[str, Callable[[int], bool]] = {
+    "$lt": lambda sign: sign < 0,
+    "$lte": lambda sign: sign <= 0,
+    "$gt": lambda sign: sign > 0,
+    "$gte": lambda sign: sign >= 0,
+}
+
+
+def _simple(name: str, want: Json) -> Test:
+    """Operators whose argument is a plain value."""
+    if name in _ORDERINGS:
+        return _ordered(_ORDERINGS[name], want)
+    match name, want:
+        case "$eq", _:
+            return _equal(want)
+        case "$ne", _:
+            return lambda found: found is not MISSING and not _same(want, found)
+        case "$exists", bool():
+            return lambda found: (found is not MISSING) == want
+        case "$in" | "$nin", list():
+            return _membership(name, want)
+        case "$type", str() if want in _TYPES:
+            holds = _TYPES[want]
+            return lambda found: found is not MISSING and holds(found)
+        case "$size", int() if not isinstance(want, bool):
+            return lambda found: isinstance(found, list) and len(found) == want
+        case "$beginsWith", str():
+            return lambda found: isinstance(found, str) and found.startswith(want)
+        case "$mod", [int(divisor), int(remainder)] if divisor != 0:
+            return _modulo(divisor, remainder)
+    known = {"$exists", "$in", "$nin", "$type", "$size", "$beginsWith", "$mod"}
+    raise bad_argument(name, want) if name in known else invalid_operator(name)
+
+
+def _membership(name: str, want: list[Json]) -> Test:
+    def inside(found: Any) -> bool:
+        values = found if isinstance(found, list) else [found]
+        return any(_same(each, value) for value in (*values, found) for each in want)
+
+    if name == "$in":
+        return lambda found: found is not MISSING and inside(found)
+    return lambda found: found is not MISSING and not inside(found)
+
+
+def _modulo(divisor: int, remainder: int) -> Test:
+    # The sign of the remainder is the dividend's, as in Erlang's `rem`.
+    def holds(found: Any) -> bool:
+        if not isinstance(found, int) or isinstance(found, bool):
+            return False
+        rest = abs(found) % abs(divisor)
+        return (-rest if found < 0 else rest) == remainder
+
+    return holds
+
+
+def _elements(name: str, test: Test) -> Test:
+    if name == "$elemMatch":
+        return lambda found: isinstance(found, list) and any(test(each) for each in found)
+    if name == "$allMatch":
+        return lambda found: isinstance(found, list) and bool(found) and all(test(each) for each in found)
+    return lambda found: isinstance(found, dict) and any(test(each) for each in found)
