@@ -163,9 +163,7 @@ def table(result: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure appends to the log and its replay.")
-    parser.add_argument(
-        "--folder", type=Path, help="where to put the log, in place of the temporary folder"
-    )
+    parser.add_argument("--folder", type=Path, help="where to put the log, in place of the temporary folder")
     parser.add_argument("--json", action="store_true", help="print JSON only")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:

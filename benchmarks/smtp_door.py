@@ -31,7 +31,9 @@ class StoreNothing:
     def busy(self) -> bool:
         return False
 
-    async def admit(self, facts: SessionFacts, envelope_sender: str, recipient: str, declared_size: int) -> Recipient:
+    async def admit(
+        self, facts: SessionFacts, envelope_sender: str, recipient: str, declared_size: int
+    ) -> Recipient:
         return Recipient("0x00", recipient)
 
     async def accept(

@@ -9,6 +9,7 @@ import asyncio
 from bisect import insort
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -63,6 +64,7 @@ class Runner:
         self._samples: deque[tuple[int, int]] = deque()
         self._ended = asyncio.Event()
         self._running = False
+        self._feeding = asyncio.Lock()
 
     # Watching
 
@@ -136,12 +138,11 @@ class Runner:
     async def _catch_up(self) -> None:
         batch = self._limits.batch
         while not self._feeder.stopping.is_set() and self.position < (head := self._log.head):
-            records = await self._feeder.read(self.position, batch)
-            if len(records) == batch:
-                await self._feeder.feed(records, records[-1].position)
-            else:
-                # Nothing of interest up to `head`; the last of the records may even stand behind it.
-                await self._feeder.feed(records, max([head, *(r.position for r in records[-1:])]))
+            async with self._feeding:
+                records = await self._feeder.read(self.position, batch)
+                # Fewer than asked for: nothing more of interest up to `head`, which some may even be above.
+                last = max([head, *(record.position for record in records[-1:])])
+                await self._feeder.feed(records, records[-1].position if len(records) == batch else last)
 
     async def _follow(self) -> None:
         tries = 0
@@ -160,7 +161,8 @@ class Runner:
         stopping = asyncio.ensure_future(self._feeder.stopping.wait())
         try:
             while records := await _next(batches, stopping):
-                await self._feeder.feed(records, records[-1].position)
+                async with self._feeding:
+                    await self._feeder.feed(records, records[-1].position)
         finally:
             stopping.cancel()
 
@@ -176,6 +178,15 @@ class Runner:
                 waiter.done.set_result(None)
 
     # What others ask for
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[int]:
+        """Keep the runner from writing inside the block, after the batch under way; gives its position.
+
+        A rebuilt store that is brought to exactly this position may be put in the place of the live one.
+        """
+        async with self._feeding:
+            yield self.position
 
     async def reached(self, position: int, timeout: float | None = None) -> None:  # noqa: ASYNC109 - see below
         """Return when everything up to `position` is in the store (or parked).

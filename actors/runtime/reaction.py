@@ -5,7 +5,8 @@ low-water mark of finished work: every event at or below it is answered or parke
 above it are told again; actors answer with `Origin(answers=True)`, so the log refuses a second answer.
 
 A reaction that fails is tried again if the failure may pass (`MailioError.temporary`, OSError), a bounded
-number of times, and otherwise parked. While a reaction is retried, later ones of the same actor wait; when it
+number of times, and otherwise parked. `Busy` (a full inbox, a suspended actor) is no failure of the reaction
+and only makes it wait. While a reaction is retried, later ones of the same actor wait; when it
 is parked they go on. If parking itself fails (the disk is full), the reaction gets all its tries again until
 one of the two succeeds: nothing is skipped.
 
@@ -151,6 +152,7 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: asyncio.Future[None] | None = None
         self._stopping = asyncio.Event()
+        self._ended = asyncio.Event()
         self._finished = asyncio.Event()
         self._save_now = asyncio.Event()
         self._awaiting: list[tuple[int, int, asyncio.Future[None]]] = []
@@ -194,10 +196,13 @@ class Dispatcher:
         finally:
             await _cancel(*tasks, *self._tasks)
             self._dismiss()
+            self._ended.set()
 
     async def stop(self) -> None:
-        """Read no more, finish what is under way, save the checkpoint; `run` returns then."""
+        """Read no more; return when what is under way is finished, the checkpoint saved and `run` over."""
         self._stopping.set()
+        if self._failure is not None:
+            await self._ended.wait()
 
     async def redispatch(self, record: Recorded, kind: str, key: str) -> None:
         """Let one actor react once, for an operator who retries what was parked. Raises the actor's error."""
@@ -285,7 +290,10 @@ class Dispatcher:
             try:
                 await self.redispatch(record, *target)
             except Exception as error:  # noqa: BLE001 - retried or parked
-                if passes(error) and attempts < self._limits.attempts:
+                if isinstance(error, Busy):
+                    attempts -= 1  # capacity says nothing about the reaction: it waits for its turn
+                    self.retries += 1
+                elif passes(error) and attempts < self._limits.attempts:
                     self.retries += 1
                 elif await self._park(target, record, error, total):
                     return

@@ -13,7 +13,7 @@ from events.log.chain import Row, record_hash
 from events.log.codec import Codec
 from events.log.entry import Draft, Entry
 from events.log.log import ANY_VERSION
-from events.log.sqlite import INSERT, SELECT, LogConnection, read_head
+from events.log.sqlite import INSERT, SELECT, Head, LogConnection, read_head
 
 VERSIONS_KEPT: Final = 100_000
 """Streams whose version is remembered (about 20 MB); one that is not costs an index look-up."""
@@ -29,6 +29,7 @@ class SqliteJournal:
     def __init__(self, connection: LogConnection, codec: Codec) -> None:
         self._connection = connection.raw
         self._connection.row_factory = None
+        self._cursor = self._connection.cursor()
         self._codec = codec
         self._versions: dict[str, int] = {}
         with self._storage():
@@ -48,22 +49,21 @@ class SqliteJournal:
 
         Raises VersionConflict, AlreadyAnswered, or Conflict when an event id was given twice by the clock.
         """
-        with self._storage():
-            try:
-                records, versions = self._place(entry)
-                self._insert(records, entry)
-            except VersionConflict:
-                self._check_unanswered(entry)
-                raise
-            except sqlite3.IntegrityError as error:
-                self._check_unanswered(entry)
-                raise Conflict(
-                    "already there", f"an event id was used before: {entry.first_id.hex()}"
-                ) from error
+        try:
+            records, versions = self._place(entry)
+            self._insert(records, entry)
+        except VersionConflict:
+            self._check_unanswered(entry)
+            raise
+        except sqlite3.IntegrityError as error:
+            self._check_unanswered(entry)
+            raise Conflict("already there", f"event id {entry.first_id.hex()} is taken") from error
+        except sqlite3.Error as error:
+            raise _unavailable(error) from error
         if len(self._versions) > VERSIONS_KEPT:
             self._versions.clear()
         self._versions.update(versions)
-        self._head = self._head._replace(position=records[-1].position, hash=records[-1].hash)
+        self._head = Head(records[-1].position, records[-1].hash)
         return records
 
     def commit(self) -> None:
@@ -125,7 +125,7 @@ class SqliteJournal:
             for r, d in zip(records, drafts, strict=True)
         ]
         if len(rows) == 1:
-            self._connection.execute(INSERT, rows[0])
+            self._cursor.execute(INSERT, rows[0])
             return
         self._connection.execute("SAVEPOINT entry")
         try:
@@ -139,19 +139,22 @@ class SqliteJournal:
     def _check_unanswered(self, entry: Entry) -> None:
         """Say AlreadyAnswered rather than a conflict that would invite another try."""
         if entry.answers is not None:
-            found = self._connection.execute(_SELECT_BY_ID, (entry.first_id,)).fetchone()
+            with self._storage():
+                found = self._connection.execute(_SELECT_BY_ID, (entry.first_id,)).fetchone()
             if found is not None:
                 raise AlreadyAnswered(*entry.answers)
 
     @contextmanager
     def _storage(self) -> Iterator[None]:
-        """Turn the driver's errors into ours; constraints are dealt with where they can happen."""
+        """Turn the driver's errors into ours."""
         try:
             yield
-        except sqlite3.IntegrityError:
-            raise
         except sqlite3.Error as error:
-            raise StorageUnavailable("the log cannot be written now", repr(error)) from error
+            raise _unavailable(error) from error
+
+
+def _unavailable(error: sqlite3.Error) -> StorageUnavailable:
+    return StorageUnavailable("the log cannot be written now", repr(error))
 
 
 def _recorded(draft: Draft, position: int, stream: str, version: int, digest: bytes) -> Recorded:

@@ -54,9 +54,13 @@ class SqliteSnapshots:
         row = (stream, schema, version, _digest(stream, version, schema, state), state)
         try:
             self._connection.execute(_SAVE, row)
+            return
         except sqlite3.DatabaseError as error:
             self._replace(error)
+        try:
             self._connection.execute(_SAVE, row)
+        except sqlite3.Error as error:
+            raise StorageUnavailable("snapshots are not available now", repr(error)) from error
 
     def close(self) -> None:
         """Release the file."""
@@ -87,8 +91,11 @@ class SqliteSnapshots:
         if not _is_damaged(error):
             raise StorageUnavailable("snapshots are not available now", repr(error)) from error
         self._connection.close()
-        self._delete()
-        self._connection = self._connect()
+        try:
+            self._delete()
+            self._connection = self._connect()
+        except (OSError, sqlite3.Error) as again:
+            raise StorageUnavailable("snapshots are not available now", repr(again)) from again
 
     def _delete(self) -> None:
         for suffix in ("", "-wal", "-shm"):

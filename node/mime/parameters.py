@@ -15,6 +15,7 @@ PARAMETERS_LENGTH = 16_384
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]++|\\.)*+)"?|([^;]*))', re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _TYPE = re.compile(r"[a-z0-9!#$&^_.+*'%~-]+/[a-z0-9!#$&^_.+*'%~-]+")
+_COMMENT = re.compile(r"\((?:[^()\\]++|\\.)*+\)")
 _TOKENS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|<[^<>]*+>?|\\.|[(),;:]|[^"<(),;:\\]++|.', re.DOTALL)
 
 
@@ -114,9 +115,18 @@ class _Item:
             return ""
         text = "".join(self.words).strip()
         if "@" in text:
-            found.append((_name(self._comment()), _address(text)))
+            found += self._bare(text)
             return ""
         return ", ".join(filter(None, (carried, _unquote(text))))[:1000]
+
+    def _bare(self, text: str) -> list[tuple[str, str]]:
+        """Addresses without angle brackets: one, as the standard wants it, or several with spaces between."""
+        whole = [] if '"' in text else [word for word in text.split() if "@" in word.strip("@")]
+        if not whole:
+            return [(_name(self._comment()), _address(text))]
+        rest = " ".join(word for word in text.split() if word not in whole)
+        name = (rest if len(whole) == 1 else "") or self._comment()
+        return [(_name(name), _address(word)) for word in whole]
 
     def _comment(self) -> str:
         return "".join(self.comment).strip("() ")
@@ -133,8 +143,8 @@ def _name(text: str) -> str:
 
 
 def _address(text: str) -> str:
-    """Drop a source route (RFC 5322 section 4.4) and white space around and in a bare address."""
-    text = clean(text)
+    """Drop comments, a source route (RFC 5322 section 4.4), and white space of a bare address."""
+    text = clean(text) if '"' in text else _COMMENT.sub("", clean(text))
     if text.startswith("@") and ":" in text:
         text = text.partition(":")[2]
     return text if text.startswith('"') else "".join(text.split())

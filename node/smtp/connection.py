@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import ssl
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, cast
@@ -52,6 +53,7 @@ class Connection(asyncio.Protocol):
         self._asked_at = 0
         self._cut_at: int | None = None
         self._reading = True
+        self._detailed = bool(_log.is_enabled_for(logging.DEBUG))
         self._choked = self._unanswered = False
         self._greeting: asyncio.TimerHandle | None = None
         self.key = ""
@@ -251,7 +253,10 @@ class Connection(asyncio.Protocol):
         self._log(note.transition, **note.fields)
 
     def _log(self, transition: Transition, **fields: str | int) -> None:
-        write = _log.debug if transition in _DETAILS else _log.info
+        detail = transition in _DETAILS
+        if detail and not self._detailed:
+            return
+        write = _log.debug if detail else _log.info
         identity = self._session.identity if self._session else ""
         escaped = {k: printable(v) if isinstance(v, str) else v for k, v in fields.items()}
         write(str(transition), session=identity, **escaped)

@@ -14,14 +14,14 @@ from events.errors import InvalidInput
 from node.smtp import replies
 from node.smtp.replies import Reply
 
-# C1 control characters are left out: nothing good comes of them in a log or a terminal.
-_NON_ASCII = "\u00a0-\U0010ffff"
-_ATEXT = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~\-{_NON_ASCII}]"
+# Sets are written as what is left out of Unicode: C0 and C1 control characters and the grammar's own signs.
+_ATEXT = r'[^\x00-\x20"(),.:;<>@\[\\\]\x7f-\x9f]'
 _DOT_STRING = rf"{_ATEXT}+(?:\.{_ATEXT}+)*"
-_QUOTED_STRING = rf'"(?:[ !#-\[\]-~{_NON_ASCII}]|\\[ -~])*"'
-# The underscore is no letter of a host name, but sender domains in use have it.
-_LETTER = rf"A-Za-z0-9_{_NON_ASCII}"
-_LABEL = rf"[{_LETTER}](?:[{_LETTER}\-]*[{_LETTER}])?"
+_QUOTED_STRING = r'"(?:[^\x00-\x1f"\\\x7f-\x9f]|\\[ -~])*"'
+# Letter, digit, beyond ASCII; and the underscore, which no host name but many a sender domain has.
+_LETTER = r"[^\x00-/:-@\[-^`{-\x9f]"
+_LETTER_OR_HYPHEN = r"[^\x00-,./:-@\[-^`{-\x9f]"
+_LABEL = rf"{_LETTER}(?:{_LETTER_OR_HYPHEN}*{_LETTER})?"
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
 _LITERAL = r"\[[!-Z^-~]+\]"
 _ROUTE = rf"@{_DOMAIN}(?:,@{_DOMAIN})*:"
@@ -29,7 +29,6 @@ _ROUTE = rf"@{_DOMAIN}(?:,@{_DOMAIN})*:"
 _PATH = re.compile(
     rf"<(?:{_ROUTE})?(?P<local>{_DOT_STRING}|{_QUOTED_STRING})@(?P<domain>{_DOMAIN}|{_LITERAL})>"
 )
-_NAME = re.compile(rf"{_DOMAIN}|{_LITERAL}")
 _PLAIN_LOCAL = re.compile(_DOT_STRING)
 _ESCAPED = re.compile(r"\\(.)")
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?")

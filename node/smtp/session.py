@@ -10,6 +10,7 @@ TLS handshake said. While such an answer is awaited, input is only kept. Phases:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import msgspec
@@ -198,18 +199,15 @@ class SmtpSession:
         if self._commands > self._limits.commands:
             self._hang_up(replies.TOO_MANY_COMMANDS)
             return
-        try:
-            text = line.decode()
-        except UnicodeDecodeError:
+        text = _text(line)
+        if text is None:
             self._refuse(replies.BAD_CHARACTERS)
             return
         verb, _, argument = text.partition(" ")
         command = _COMMANDS.get(verb.upper(), _UNKNOWN)
         if self._buffer and (command.last or not self._esmtp):
             self._hang_up(replies.UNAUTHORISED_PIPELINING)
-        elif any(ord(character) < 32 or ord(character) == 127 for character in text):
-            self._refuse(replies.BAD_CHARACTERS)
-        elif argument.strip(" ") and not command.argument:
+        elif argument and not command.argument and argument.strip(" "):
             self._refuse(replies.NO_ARGUMENT_ALLOWED)
         elif command.junk and self._is_too_much_junk():
             return
@@ -452,6 +450,19 @@ class SmtpSession:
         if self._content is not None:
             self._content.release()
             self._content = None
+
+
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+
+
+def _text(line: bytes) -> str | None:
+    """A command line as text; None when it is not UTF-8 or has control characters."""
+    if _CONTROL.search(line):
+        return None
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _reply_to(outcome: Recipient | str | Exception) -> Reply:

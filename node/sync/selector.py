@@ -87,16 +87,41 @@ class _Compiler:
             return self._operator(name, value, depth)
         path = field_path(name)
         if isinstance(value, dict) and value:
-            return _on(path, self.conditions(value, depth + 1))
+            return _on(path, self.conditions(value, depth + 1), missing=value == {"$exists": False})
         return _on(path, _equal(value))
+
+    def _negation(self, selector: Json, depth: int) -> Test:
+        """The opposite of an object's conditions, where a member that isn't there still matches nothing."""
+        if not isinstance(selector, dict):
+            raise bad_argument("$not", selector)
+        if depth > self._limits.selector_depth:
+            raise bad_request(f"a selector is nested {self._limits.selector_depth} deep at most")
+        tests = [self._opposite(name, value, depth) for name, value in selector.items()]
+        return lambda value: any(test(value) for test in tests)
+
+    def _opposite(self, name: str, value: Json, depth: int) -> Test:
+        self._count()
+        if name == "$not":
+            return self.conditions(value, depth + 1)
+        if name in {"$and", "$or", "$nor"} and isinstance(value, list):
+            if name == "$nor":
+                return self._combination("$or", value, depth)
+            tests = [self._negation(each, depth + 1) for each in value]
+            if name == "$and":
+                return lambda found: any(test(found) for test in tests)
+            return lambda found: all(test(found) for test in tests)
+        if name.startswith("$"):
+            inner = self._operator(name, value, depth)
+            return lambda found: not inner(found)
+        opposite = self._negation(value if isinstance(value, dict) and value else {"$eq": value}, depth + 1)
+        return _on(field_path(name), opposite, missing=value == {"$exists": True})
 
     def _operator(self, name: str, value: Json, depth: int) -> Test:
         match name:
             case "$and" | "$or" | "$nor":
                 return self._combination(name, value, depth)
             case "$not":
-                inner = self.conditions(value, depth + 1)
-                return lambda found: not inner(found)
+                return self._negation(value, depth + 1)
             case "$elemMatch" | "$allMatch" | "$keyMapMatch":
                 return _elements(name, self.conditions(value, depth + 1))
             case "$all":
@@ -165,8 +190,14 @@ def reached(value: Any, path: tuple[str, ...]) -> Any:
     return value
 
 
-def _on(path: tuple[str, ...], test: Test) -> Test:
-    return lambda found: test(reached(found, path))
+def _on(path: tuple[str, ...], test: Test, *, missing: bool = False) -> Test:
+    """Apply a test to the member at `path`; `missing` is the answer where there is none."""
+
+    def holds(found: Any) -> bool:
+        value = reached(found, path)
+        return missing if value is MISSING else test(value)
+
+    return holds
 
 
 def _same(left: Json, right: Json) -> bool:

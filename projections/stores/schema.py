@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +20,12 @@ APPLICATION_ID: Final = 0x4D494C56
 CACHE_KIB: Final = 16 * 1024
 """Page cache of one connection: the upper pages of the indexes of some 100,000 mailboxes."""
 
+PAGE_BYTES: Final = 8192
+"""Page size of a new file: three message documents of 2 KB fill a page; with 4096 bytes writing was a third
+slower (`benchmarks/materialise.py`)."""
+
 WAL_PAGES: Final = 4096
-"""Pages in the write-ahead log before COMMIT moves them into the file: 16 MiB, a few batches of mail."""
+"""Pages in the write-ahead log before COMMIT moves them into the file: 32 MiB, some batches of mail."""
 
 BUSY_SECONDS: Final = 10.0
 """How long to wait for a lock that another process holds (a backup, a reader at its first page)."""
@@ -109,6 +113,7 @@ def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     connection.execute("PRAGMA temp_store = MEMORY")
     if not readonly:
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.execute("PRAGMA journal_mode = WAL")
         # A power loss may take the last batches, never consistency: the checkpoint goes with them.
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -124,32 +129,25 @@ def touch(path: Path) -> None:
 def prepare(path: Path, *, readonly: bool) -> None:
     """Check that the file is a store this program understands; fill an empty one with tables.
 
-    Raises Misconfigured for a newer or foreign format and for a damaged file.
+    Raises Misconfigured for a newer or foreign format and for a damaged file; such a file stays as it is.
     """
     with errors_of(path):
-        connection = connect(path, readonly=readonly)
-        try:
-            _check(connection, path, readonly)
-        finally:
-            connection.close()
+        with closing(connect(path, readonly=True)) as connection:
+            empty = _is_empty(connection)
+            if not empty:
+                _check(connection, path)
+        if empty and readonly:
+            raise Misconfigured("the view store is still empty: start the node first", str(path))
+        if empty:
+            with closing(connect(path)) as connection:
+                _create(connection)
 
 
-def _check(connection: sqlite3.Connection, path: Path, readonly: bool) -> None:
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    """Tell a file without tables, as a machine that stopped while it was made may leave it."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if not tables and not readonly:
-        _create(connection)
-    elif application != APPLICATION_ID:
-        raise Misconfigured("this file is not a view store of mailio-node: choose another path", str(path))
-    elif version > FORMAT:
-        raise Misconfigured(
-            "the view store was written by a newer mailio-node: install that version, or move the file "
-            "away and run `mailio-node rebuild`",
-            f"{path}: format {version}, this program knows {FORMAT}",
-        )
-    elif version < FORMAT:
-        raise rebuild_advice(path, "the view store has an old format")
+    return not tables and application == 0
 
 
 def _create(connection: sqlite3.Connection) -> None:
@@ -157,3 +155,18 @@ def _create(connection: sqlite3.Connection) -> None:
     for statement in _TABLES:
         connection.execute(statement)
     connection.execute("COMMIT")
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION_ID:
+        raise Misconfigured("this file is not a view store of mailio-node: choose another path", str(path))
+    if version > FORMAT:
+        raise Misconfigured(
+            "the view store was written by a newer mailio-node: install that version, or move the file "
+            "away and run `mailio-node rebuild`",
+            f"{path}: format {version}, this program knows {FORMAT}",
+        )
+    if version < FORMAT:
+        raise rebuild_advice(path, "the view store has an old format")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -349,6 +350,26 @@ async def test_a_full_disk_is_reported_to_every_writer_and_the_log_goes_on_after
     assert (after.position, after.version) == (2, 2)
     assert [v.bad async for v in log.verify()] == [None]
     await log.close()
+
+
+async def test_a_commit_that_the_disk_refuses_is_reported_and_the_log_goes_on(
+    log: Log, tmp_path: Path
+) -> None:
+    """The limit on file sizes stands for the full disk: the write of the COMMIT itself fails."""
+    await log.append(pebbles("pond", "before"), origin=SMTP)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = os.stat(tmp_path / "log.db-wal").st_size  # noqa: PTH116
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, hard))
+    try:
+        outcomes = await asyncio.gather(
+            *(log.append(pebbles("pond", str(n)), origin=SMTP) for n in range(10)), return_exceptions=True
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert all(isinstance(outcome, StorageUnavailable) for outcome in outcomes), outcomes
+    assert (log.head, len(await everything(log))) == (1, 1)
+    (after,) = await log.append(pebbles("pond", "after", expected=1), origin=SMTP)
+    assert (after.position, after.version) == (2, 2)
 
 
 async def test_a_second_daemon_on_the_same_store_is_told_who_has_it(open_log: Opener, log: Log) -> None:

@@ -242,6 +242,15 @@ async def test_poison_is_parked_with_its_reason_and_the_others_go_on(
     assert setup.checkpoints.positions["tills"] >= 2
 
 
+async def test_a_busy_actor_is_waited_for_and_never_gets_its_reactions_parked() -> None:
+    setup = Setup(MemoryLog())
+    script = scripted(setup)
+    script.faults["a"] = [Busy("suspended") for _ in range(50)]
+    async with setup.running():
+        await setup.dispatcher.reached(await setup.send(coin(1, "a")))
+    assert (script.done["a"], setup.dispatcher.parked) == ([1], 0)
+
+
 async def test_an_already_answered_reaction_counts_as_done() -> None:
     setup = Setup(MemoryLog())
     scripted(setup).faults["a"] = [AlreadyAnswered("till/a", "cause")]
@@ -374,6 +383,15 @@ async def test_a_checkpoint_that_can_not_be_saved_is_counted_and_saved_later() -
     assert setup.dispatcher.checkpoint_failures == 1
 
 
+async def test_a_dispatcher_that_never_ran_or_failed_can_be_stopped() -> None:
+    await Setup(MemoryLog()).dispatcher.stop()
+    setup = Setup(MemoryLog())
+    setup.log.subscribe = None  # type: ignore[method-assign, assignment]  # any bug will do
+    with pytest.raises(TypeError):
+        await setup.dispatcher.run()
+    await setup.dispatcher.stop()
+
+
 async def test_who_waits_for_a_position_learns_that_the_dispatcher_has_ended() -> None:
     setup = Setup(MemoryLog())
     waiting = asyncio.create_task(setup.dispatcher.reached(1))
@@ -390,11 +408,13 @@ async def test_stop_finishes_what_is_under_way() -> None:
     running = asyncio.create_task(setup.dispatcher.run())
     await setup.send(coin(1, "a"), coin(2, "a"))
     await until(lambda: bool(script.tried["a"]))
-    await setup.dispatcher.stop()
+    stopping = asyncio.create_task(setup.dispatcher.stop())
     for _ in range(20):
         await asyncio.sleep(0)
     assert not running.done()
+    assert not stopping.done()
     script.gates["a"].set()
+    await stopping
     await running
     assert script.done["a"] == [1, 2]
     assert setup.checkpoints.positions == {"tills": 2}

@@ -90,7 +90,8 @@ def test_changing_removing_or_adding_any_member_of_the_json_is_refused(
     for path in every_change(signed["content"]):
         if not path:
             continue
-        for replacement in ("tampered", 1, None, [], {}, ...):
+        replacements: tuple[Any, ...] = ("tampered", 1, None, [], {}, ...)
+        for replacement in replacements:
             document = copy.deepcopy(signed)
             holder = document["content"]
             for name in path[:-1]:
@@ -206,7 +207,8 @@ def test_a_body_that_is_missing_malformed_or_huge_is_invalid_input(body: Any) ->
 
 
 def test_documents_without_a_body_are_invalid_input() -> None:
-    for document in ({}, {"didCommMessage": None}, {"didCommMessage": []}):
+    documents: tuple[dict[str, Any], ...] = ({}, {"didCommMessage": None}, {"didCommMessage": []})
+    for document in documents:
         with pytest.raises(MailioError):
             read_handshake_body(document)
 

@@ -1,0 +1,5 @@
+"""`python -m node.cli` is the same as `mailio-node`."""
+
+from node.cli.main import main
+
+main()

@@ -1,0 +1,131 @@
+"""One request to the sync door after authentication, and the ways to answer it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from node.sync.database import Database
+from node.sync.feeds import Feeds
+from node.sync.incoming import Incoming
+from node.sync.intake import ClientWrites, Outcome
+from node.sync.json_text import Json, parsed
+from node.sync.limits import SyncLimits
+from node.sync.ports import Blobs
+from node.sync.query import Query
+from node.sync.refusal import Refusal, bad_request, too_large
+from node.sync.rendering import Renderer, encoded
+
+
+class Call:
+    """A request of one user to their own database. `path` holds the decoded segments after its name."""
+
+    def __init__(
+        self,
+        request: web.Request,
+        address: str,
+        path: tuple[str, ...],
+        database: Database,
+        blobs: Blobs,
+        writes: ClientWrites,
+        feeds: Feeds,
+        limits: SyncLimits,
+        headers: Mapping[str, str],
+    ) -> None:
+        self.request = request
+        self.address = address
+        self.path = path
+        self.database = database
+        self.blobs = blobs
+        self.feeds = feeds
+        self.limits = limits
+        self.headers = {"Cache-Control": "must-revalidate", **headers}
+        self.query = Query(request.query)
+        self.renderer = Renderer(database, blobs)
+        self._writes = writes
+
+    # Reading
+
+    async def body(self) -> bytes:
+        """Read the body, decompressed, up to the limit and the ratio. Raises `too_large`."""
+        return await read_body(self.request, self.limits)
+
+    async def json(self) -> Json:
+        """Read a JSON body; an empty one is an empty object. Raises refusals."""
+        declared = self.request.headers.get("Content-Type")
+        if declared is not None and self.request.content_type not in {"application/json", "text/json"}:
+            if self.request.can_read_body:
+                raise Refusal(415, "bad_content_type", "Content-Type must be application/json")
+        body = await self.body()
+        return parsed(body, self.limits.json_depth) if body else {}
+
+    async def json_object(self) -> dict[str, Json]:
+        """Read a JSON body that must be an object."""
+        value = await self.json()
+        if not isinstance(value, dict):
+            raise bad_request("Request body must be a JSON object")
+        return value
+
+    # Writing
+
+    async def write(self, documents: list[Incoming], *, new_edits: bool = True) -> list[Outcome]:
+        """Write documents as this user."""
+        return await self._writes.write(self.address, self.database, documents, new_edits=new_edits)
+
+    async def write_one(self, document: Incoming, *, new_edits: bool = True) -> str:
+        """Write one document; return its revision, raise its refusal."""
+        (outcome,) = await self.write([document], new_edits=new_edits)
+        if outcome.refusal is not None:
+            raise outcome.refusal
+        return outcome.rev
+
+    # Answering
+
+    def answer(
+        self, value: Any, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> web.Response:
+        """Answer with JSON."""
+        return json_answer(value, status, {**self.headers, **(headers or {})})
+
+    def answer_bytes(self, body: bytes, content_type: str, headers: Mapping[str, str]) -> web.Response:
+        """Answer with anything else."""
+        return web.Response(body=body, headers={**self.headers, **headers, "Content-Type": content_type})
+
+    def written(self, document_id: str, rev: str) -> web.Response:
+        """Answer that a revision was written."""
+        return self.answer({"ok": True, "id": document_id, "rev": rev}, 201, {"ETag": f'"{rev}"'})
+
+    async def stream(self, content_type: str = "application/json") -> web.StreamResponse:
+        """Begin an answer of unknown length."""
+        response = web.StreamResponse(headers={**self.headers, "Content-Type": content_type})
+        await response.prepare(self.request)
+        return response
+
+
+def json_answer(value: Any, status: int, headers: Mapping[str, str]) -> web.Response:
+    """Build a JSON answer as CouchDB does, with a line feed at the end."""
+    return web.Response(
+        body=encoded(value) + b"\n",
+        status=status,
+        headers={**headers, "Content-Type": "application/json", "X-Content-Type-Options": "nosniff"},
+    )
+
+
+async def read_body(request: web.Request, limits: SyncLimits) -> bytes:
+    """Read a body while counting it: bombs end at the limit or the ratio, not in memory."""
+    declared = request.content_length or 0
+    limit = limits.body_bytes
+    if declared > limit:
+        raise too_large(f"a request has {limit} bytes at most")
+    if request.headers.get("Content-Encoding", "identity").lower() not in {"identity", "gzip", "deflate"}:
+        raise Refusal(415, "bad_ctype", "Content-Encoding is gzip or deflate")
+    if "Content-Encoding" in request.headers and declared:
+        limit = min(limit, max(declared * limits.inflate_ratio, 65_536))
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > limit:
+            raise too_large(f"a request has {limit} bytes at most")
+    return bytes(body)

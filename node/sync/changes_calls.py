@@ -1,0 +1,107 @@
+"""`_changes`: the four ways to deliver the feed."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from node.sync.call import Call
+from node.sync.changes import Changes, wanted
+from node.sync.feeds import Beat, pace
+from node.sync.json_text import Json
+from node.sync.refusal import bad_request
+
+CHUNK = 65_536
+"""Bytes of rows collected before they are sent."""
+
+
+async def get_changes(call: Call) -> web.StreamResponse:
+    """`GET /{db}/_changes`."""
+    return await _changes(call, {})
+
+
+async def post_changes(call: Call) -> web.StreamResponse:
+    """`POST /{db}/_changes` with `doc_ids` or `selector`."""
+    return await _changes(call, await call.json_object())
+
+
+async def _changes(call: Call, body: dict[str, Json]) -> web.StreamResponse:
+    feed = call.query.text("feed", "normal")
+    since = call.request.headers.get("Last-Event-ID") if feed == "eventsource" else None
+    query = call.query if since is None else call.query.over({"since": since})
+    asked = wanted(query, body, await call.database.update_seq(), call.limits)
+    changes = Changes(call.database, call.renderer, asked)
+    match feed:
+        case "normal":
+            return await _normal(call, changes)
+        case "longpoll" | "continuous" | "eventsource":
+            with call.feeds.place(call.address):
+                return await _LIVE[feed](call, changes)
+        case _:
+            raise bad_request("feed is normal, longpoll, continuous or eventsource")
+
+
+async def _normal(call: Call, changes: Changes) -> web.StreamResponse:
+    response = await call.stream()
+    buffer = bytearray(b'{"results":[\n')
+    separator = b""
+    async for row in changes.rows():
+        buffer += separator + row.json
+        separator = b",\n"
+        if len(buffer) > CHUNK:
+            await response.write(bytes(buffer))
+            buffer.clear()
+    await response.write(bytes(buffer) + await _end(call, changes))
+    await response.write_eof()
+    return response
+
+
+async def _end(call: Call, changes: Changes) -> bytes:
+    pending = await call.database.pending(changes.seen) if changes.left == 0 else 0
+    return b'\n],\n"last_seq":%d,"pending":%d}\n' % (changes.seen, pending)
+
+
+async def _longpoll(call: Call, changes: Changes) -> web.StreamResponse:
+    response = await call.stream()
+    # The first line goes out at once: proxies and clients see that the request was taken.
+    await response.write(b'{"results":[\n')
+    separator = b""
+    follow = call.feeds.follow(call.request, call.database, changes, pace(call.query, call.limits), once=True)
+    async for each in follow:
+        if isinstance(each, Beat):
+            await response.write(b"\n")
+            continue
+        await response.write(separator + each.json)
+        separator = b",\n"
+    await response.write(await _end(call, changes))
+    await response.write_eof()
+    return response
+
+
+async def _continuous(call: Call, changes: Changes) -> web.StreamResponse:
+    response = await call.stream()
+    follow = call.feeds.follow(
+        call.request, call.database, changes, pace(call.query, call.limits), once=False
+    )
+    async for each in follow:
+        await response.write(b"\n" if isinstance(each, Beat) else each.json + b"\n")
+    pending = await call.database.pending(changes.seen) if changes.left == 0 else 0
+    await response.write(b'{"last_seq":%d,"pending":%d}\n' % (changes.seen, pending))
+    await response.write_eof()
+    return response
+
+
+async def _eventsource(call: Call, changes: Changes) -> web.StreamResponse:
+    response = await call.stream("text/event-stream")
+    follow = call.feeds.follow(
+        call.request, call.database, changes, pace(call.query, call.limits), once=False
+    )
+    async for each in follow:
+        if isinstance(each, Beat):
+            await response.write(b"event: heartbeat\ndata: \n\n")
+        else:
+            await response.write(b"data: %s\nid: %d\n\n" % (each.json, each.seq))
+    await response.write_eof()
+    return response
+
+
+_LIVE = {"longpoll": _longpoll, "continuous": _continuous, "eventsource": _eventsource}

@@ -1,0 +1,230 @@
+"""Making a view again from the log, beside the live one, and telling how the two differ.
+
+It reads the log and the live store and writes only aside, so the node may go on meanwhile. Putting the
+result in place is the caller's: `build` once more, to the live position, then swap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from enum import Enum
+
+import msgspec
+
+from events.errors import MailioError
+from events.log.clock import SystemClock
+from events.log.log import Clock, Log
+from projections.feeder import Feeder, ParkingStore, RunnerLimits
+from projections.view_store import Document, View, ViewStore
+
+BATCH = 5_000
+"""Events written in one transaction: nobody waits for them to show."""
+
+FIRST_DIFFERENCES = 20
+"""Differing documents that a report names."""
+
+PROGRESS_INTERVAL_MS = 100
+"""Progress is told ten times a second at most."""
+
+CHECK_EVERY = 500
+"""Documents compared between two looks at whether to go on."""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a rebuild is: log positions done and to do in all, their rate, and seconds left (estimated)."""
+
+    position: int
+    total: int
+    events_per_second: float
+    seconds_left: float
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rebuild found.
+
+    `differences` counts documents that the live store has otherwise (or has, or lacks); `first` names the
+    first of them as (database, id). `renumbered` counts those that differ in nothing but the sequence number,
+    `newer` those that changed since and so were not compared. `events` counts the view's events, `parked`
+    those that it could not take in.
+    """
+
+    documents: int = 0
+    events: int = 0
+    seconds: float = 0.0
+    parked: int = 0
+    compared: bool = False
+    differences: int = 0
+    first: tuple[tuple[str, str], ...] = ()
+    renumbered: int = 0
+    newer: int = 0
+
+
+class RebuildCancelled(MailioError):
+    """Somebody asked to stop. What was built aside is incomplete: the caller removes it."""
+
+
+class Finding(Enum):
+    """What comparing one document gave."""
+
+    SAME = "same"
+    DIFFERENT = "different"
+    RENUMBERED = "renumbered"
+    NEWER = "newer"
+
+
+Tell = Callable[[Progress], None]
+Cancelled = Callable[[], bool]
+
+
+async def rebuild(
+    view: View,
+    log: Log,
+    live: ViewStore | None,
+    aside: ParkingStore,
+    upto: int,
+    progress: Tell = lambda _: None,
+    cancelled: Cancelled = lambda: False,
+    *,
+    clock: Clock | None = None,
+) -> Report:
+    """Build the view aside from the log's first `upto` events, then compare it with the live store.
+
+    Raises RebuildCancelled, what the log raises when it can't be read, and Misconfigured.
+    """
+    clock = clock or SystemClock()
+    began = clock.now()
+    feeder = await build(view, log, aside, upto, progress, cancelled, clock=clock)
+    comparison = _Comparison(cancelled)
+    if live is not None:
+        await comparison.run(live, aside, min(upto, await live.checkpoint()))
+    else:
+        await comparison.count(aside)
+    return Report(
+        documents=comparison.documents,
+        events=feeder.status.events,
+        seconds=(clock.now() - began) / 1000,
+        parked=len(await aside.parked()),
+        compared=live is not None,
+        differences=comparison.findings[Finding.DIFFERENT],
+        first=tuple(comparison.first),
+        renumbered=comparison.findings[Finding.RENUMBERED],
+        newer=comparison.findings[Finding.NEWER],
+    )
+
+
+async def build(
+    view: View,
+    log: Log,
+    store: ParkingStore,
+    upto: int,
+    progress: Tell = lambda _: None,
+    cancelled: Cancelled = lambda: False,
+    *,
+    clock: Clock | None = None,
+) -> Feeder:
+    """Bring a store from where it is to position `upto`; return the feeder that did it.
+
+    Raises RebuildCancelled and what the log raises when it can't be read.
+    """
+    feeder = Feeder(view, store, log, RunnerLimits(batch=BATCH))
+    await feeder.start()
+    meter = _Meter(feeder.position, upto, progress, clock or SystemClock())
+    while feeder.position < upto:
+        _go_on(cancelled)
+        records = await log.read(feeder.position, BATCH, feeder.types)
+        wanted = [record for record in records if record.position <= upto]
+        whole = len(records) < BATCH or len(wanted) < len(records)
+        await feeder.feed(wanted, upto if whole else wanted[-1].position)
+        meter.tell(feeder.position)
+    meter.tell(feeder.position, last=True)
+    return feeder
+
+
+def _go_on(cancelled: Cancelled) -> None:
+    if cancelled():
+        raise RebuildCancelled("the rebuild was cancelled; the live view is as it was")
+
+
+class _Meter:
+    """Tells progress, not too often."""
+
+    def __init__(self, position: int, total: int, tell: Tell, clock: Clock) -> None:
+        self._first = position
+        self._total = total
+        self._tell = tell
+        self._clock = clock
+        self._began = clock.now()
+        self._told = self._began - PROGRESS_INTERVAL_MS
+
+    def tell(self, position: int, *, last: bool = False) -> None:
+        now = self._clock.now()
+        if not last and now - self._told < PROGRESS_INTERVAL_MS:
+            return
+        self._told = now
+        rate = (position - self._first) * 1000 / max(1, now - self._began)
+        left = (self._total - position) / rate if rate else 0.0
+        self._tell(Progress(position, self._total, rate, left))
+
+
+class _Comparison:
+    """Walks two stores side by side, document by document."""
+
+    def __init__(self, cancelled: Cancelled) -> None:
+        self.documents = 0
+        self.findings = dict.fromkeys(Finding, 0)
+        self.first: list[tuple[str, str]] = []
+        self._cancelled = cancelled
+        self._walked = 0
+
+    async def run(self, live: ViewStore, aside: ViewStore, horizon: int) -> None:
+        """Compare what both were at position `horizon`; what changed later in either counts as newer."""
+        for database in sorted({*await live.databases(), *await aside.databases()}):
+            async for one, other in _pairs(live.documents(database), aside.documents(database)):
+                self._step()
+                self.documents += other is not None
+                finding = judge(one, other, horizon)
+                self.findings[finding] += 1
+                if finding is Finding.DIFFERENT and len(self.first) < FIRST_DIFFERENCES:
+                    self.first.append((database, (one or other).id))  # type: ignore[union-attr]
+
+    async def count(self, aside: ViewStore) -> None:
+        """Only count the documents."""
+        for database in await aside.databases():
+            async for _ in aside.documents(database):
+                self._step()
+                self.documents += 1
+
+    def _step(self) -> None:
+        self._walked += 1
+        if self._walked % CHECK_EVERY == 0:
+            _go_on(self._cancelled)
+
+
+def judge(live: Document | None, aside: Document | None, horizon: int) -> Finding:
+    """Compare one document as it was at `horizon`.
+
+    A document whose last change is later says nothing about that time. An event that was parked and never
+    retried by an operator may have been taken in by the rebuild: that is a difference.
+    """
+    if any(document and document.seq > horizon for document in (live, aside)):
+        return Finding.NEWER
+    if live is None or aside is None or live.tree != aside.tree or live.winner != aside.winner:
+        return Finding.DIFFERENT
+    return Finding.SAME if live.seq == aside.seq else Finding.RENUMBERED
+
+
+async def _pairs(
+    left: AsyncIterator[Document], right: AsyncIterator[Document]
+) -> AsyncIterator[tuple[Document | None, Document | None]]:
+    """Walk two streams in id order; documents of the same id come together."""
+    one, other = await anext(left, None), await anext(right, None)
+    while one is not None or other is not None:
+        if other is None or (one is not None and one.id < other.id):
+            yield one, None
+            one = await anext(left, None)
+        elif one is None or other.id < one.id:
+            yield None, other
+            other = await anext(right, None)
+        else:
+            yield one, other
+            one, other = await anext(left, None), await anext(right, None)
