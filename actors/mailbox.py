@@ -15,7 +15,7 @@ from events.log.log import Clock, Log, Origin, SnapshotStore
 from events.mail import STREAM as MAIL_STREAM
 from events.mail import MailAccepted
 from events.mailbox import Command, FileMessage, Mailbox, StoredAttachment
-from events.policy import Standing, Transport
+from events.policy import Standing, Transport, standing_of_all
 
 KIND = "mailbox"
 
@@ -100,13 +100,13 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
         read = await self._reader.read(
             accepted.blob, document_id=doc_id, owner=self.key, received_at=accepted.received_at
         )
-        sender = (accepted.author or read.author or accepted.envelope_sender).lower()
+        authors = accepted.authors or (read.author or accepted.envelope_sender,)
         command = FileMessage(
             id=doc_id,
             mail=mail_id,
             transport=Transport(accepted.transport),
-            sender=sender,
-            standing=await self._standing(accepted.author or sender),
+            sender=authors[0].lower(),
+            standing=standing_of_all([await self._standing(author) for author in dict.fromkeys(authors)]),
             authenticated=accepted.authenticated,
             spam=accepted.spam,
             document=read.document,

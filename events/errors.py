@@ -173,3 +173,18 @@ class MailboxFull(LimitExceeded):
     smtp = "452 4.2.2"
     http = 507
     mtp = "5.2.2"
+
+
+class MalformedMessage(InvalidInput):
+    """The form of a message is beyond what any honest one needs (RFC 3463 X.6.0)."""
+
+    fault = Fault.SENDER
+    smtp = "554 5.6.0"
+    mtp = "5.6.0"
+
+
+class MailLoop(MalformedMessage):
+    """The message has been through too many servers (RFC 5321 section 6.3)."""
+
+    smtp = "554 5.4.6"
+    mtp = "5.4.6"

@@ -25,9 +25,10 @@ class MailAccepted(Event, frozen=True, kw_only=True):
     """A door has synced the raw message and is about to say yes.
 
     `blob` names the raw bytes, exactly as they came in (after dot-unstuffing), `size` counts them.
-    `envelope_sender` is MAIL FROM ("" for the null reverse-path), `author` the bare address of the From
-    header, `message_id` the Message-ID header. `client`, `helo` and `tls` describe the session. `spam`
-    and `authenticated` are what a filter or an authentication check said, if any did.
+    `envelope_sender` is MAIL FROM ("" for the null reverse-path), `authors` the bare addresses of the
+    From header (one, unless somebody plays tricks), `message_id` the Message-ID header. `client`, `helo`
+    and `tls` describe the session. `spam` and `authenticated` are what a filter or an authentication
+    check said, if any did.
     """
 
     transport: str
@@ -35,7 +36,7 @@ class MailAccepted(Event, frozen=True, kw_only=True):
     size: int
     recipients: tuple[Recipient, ...]
     envelope_sender: str = ""
-    author: str = ""
+    authors: tuple[str, ...] = ()
     message_id: str = ""
     received_at: int
     client: str = ""

@@ -7,7 +7,7 @@ still waits for an answer; afterwards the same rule files the message where it c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 
 import msgspec
@@ -43,6 +43,18 @@ class Standing(StrEnum):
     REVOKED = "revoked"
     REQUEST = "request"
     UNKNOWN = "unknown"
+
+
+def standing_of_all(standings: Iterable[Standing]) -> Standing:
+    """Combine what the book says about several authors of one message, to the owner's safety.
+
+    One revoked author is enough to be revoked; only if all are accepted, the message is.
+    """
+    found = set(standings)
+    for decisive in (Standing.REVOKED, Standing.UNKNOWN, Standing.REQUEST):
+        if decisive in found:
+            return decisive
+    return Standing.ACCEPTED if found else Standing.UNKNOWN
 
 
 class Reason(StrEnum):

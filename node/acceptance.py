@@ -11,16 +11,29 @@ from typing import Protocol
 
 from actors.messages import Consult, Inspect
 from events import mail, policy
-from events.errors import Busy, Forbidden, MailboxDisabled, MailboxFull, MailioError, NotFound
+from events.errors import (
+    Busy,
+    Forbidden,
+    MailboxDisabled,
+    MailboxFull,
+    MailioError,
+    MailLoop,
+    MalformedMessage,
+    NotFound,
+)
 from events.identity import normalise_email
 from events.log.log import Clock, Log, Origin, Write
 from events.mail import MailAccepted, Recipient
 from events.mailbox import Mailbox
 from events.policy import Case, Reason, Standing, Transport
-from node.mime.structure import MimeLimits, inspect
+from node.mime.limits import MimeLimits, Violation
+from node.mime.structure import Structure, inspect
 from node.smtp.ports import SessionFacts
 from node.storage.blobs import BlobStore
 from projections.directory import AccountDirectory, AccountEntry
+
+MAX_AUTHORS = 10
+"""Addresses of a From header that are looked at: honest mail has one, rarely two or three."""
 
 
 class Actors(Protocol):
@@ -135,14 +148,15 @@ class Acceptance:
     ) -> str:
         """Sync the message and its event to disk; return the mail id.
 
-        Raises LimitExceeded for a form beyond the limits, Forbidden when no recipient accepts mail
-        from its author, MailboxFull when no recipient has room, Busy and StorageUnavailable.
+        Raises MalformedMessage and MailLoop for a form beyond the limits, Forbidden when no recipient
+        accepts mail from its author, MailboxFull when none has room, Busy and StorageUnavailable.
         """
         if self.busy():
             raise Busy("too much mail waits to be filed, try again later")
         structure = inspect(raw, self._mime)
-        structure.require()
-        await self._require_welcome(recipients, structure.author, envelope_sender, len(raw))
+        _require_form(structure)
+        authors = structure.from_addresses[:MAX_AUTHORS]
+        await self._require_welcome(recipients, authors, envelope_sender, len(raw))
         mail_id = self._clock.event_id()
         (blob,) = await self._blobs.write(raw)
         event = MailAccepted(
@@ -151,7 +165,7 @@ class Acceptance:
             size=len(raw),
             recipients=tuple(dict.fromkeys(recipients)),
             envelope_sender=envelope_sender,
-            author=structure.author,
+            authors=authors,
             message_id=structure.message_id,
             received_at=self._clock.now(),
             client=facts.client,
@@ -163,22 +177,31 @@ class Acceptance:
         return mail_id
 
     async def _require_welcome(
-        self, recipients: Sequence[Recipient], author: str, envelope_sender: str, size: int
+        self, recipients: Sequence[Recipient], authors: Sequence[str], envelope_sender: str, size: int
     ) -> None:
-        """Refuse what nobody would see: all recipients revoked the author, or none has room."""
+        """Refuse what nobody would see: all recipients revoked an author, or none has room."""
+        strangers = [author for author in dict.fromkeys(authors) if author != envelope_sender]
         reasons = set()
         for recipient in recipients:
-            reason = await self._unwelcome(recipient.address, author, envelope_sender, size)
+            reason = await self._unwelcome(recipient.address, strangers, size)
             if reason is None:
                 return
             reasons.add(reason)
         worst = Reason.MAILBOX_FULL if Reason.MAILBOX_FULL in reasons else Reason.SENDER_REVOKED
         raise refusal(worst)
 
-    async def _unwelcome(self, owner: str, author: str, envelope_sender: str, size: int) -> Reason | None:
-        differs = bool(author) and author != envelope_sender
-        if differs and await self._standing(owner, author) is Standing.REVOKED:
-            return Reason.SENDER_REVOKED
+    async def _unwelcome(self, owner: str, authors: Sequence[str], size: int) -> Reason | None:
+        for author in authors:
+            if await self._standing(owner, author) is Standing.REVOKED:
+                return Reason.SENDER_REVOKED
         if await self._used(owner) + size > self._quota:
             return Reason.MAILBOX_FULL
         return None
+
+
+def _require_form(structure: Structure) -> None:
+    """Refuse a message whose form is beyond the limits; raises MalformedMessage, MailLoop."""
+    if structure.violation is Violation.LOOP:
+        raise MailLoop("too many hops, this looks like a loop", structure.detail)
+    if structure.violation is not None:
+        raise MalformedMessage(f"message refused: {structure.detail}", structure.violation)

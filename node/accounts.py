@@ -87,7 +87,7 @@ class Accounts:
         if await self.directory.by_email(email):
             raise Conflict("user already exists")
         opened = await self._opened(registration, email)
-        command = OpenAccount(opened, registration.passkey, registration.smart_key)
+        command = OpenAccount(opened=opened, passkey=registration.passkey, smart_key=registration.smart_key)
         claim = Write(
             account.email_stream(email), (EmailClaimed(email=email, address=opened.address),), expected=0
         )

@@ -10,12 +10,14 @@ import asyncio
 from importlib.metadata import version
 from pathlib import Path
 
+import structlog
+
 from actors import account, handshake, mailbox
 from actors.account import AccountActor
 from actors.handshake import HandshakeActor
 from actors.mailbox import MailboxActor
 from actors.routes import ROUTES
-from actors.runtime.activation import ActorSystem
+from actors.runtime.activation import ActorSystem, FailedTell
 from actors.runtime.parking import Parking
 from actors.runtime.reaction import Dispatcher
 from events.errors import Misconfigured
@@ -38,8 +40,13 @@ from node.views import Views
 from projections.directory import AccountDirectory
 from projections.statistics import SenderStatistics
 
+_messages = structlog.get_logger("node")
+
 SOFTWARE = f"mailio-node/{version('mailio-node')}"
 """Written into every record of the log."""
+
+DRAIN_SECONDS = 20.0
+"""How long running work may take to end at a stop; a reaction takes some milliseconds."""
 
 DISPATCHER = "mail"
 """Name of the one consumer that carries events to actors."""
@@ -55,7 +62,7 @@ class Core:
         self.clock = SystemClock()
         self.log = SqliteLog.open(data / "log.sqlite", self.clock, SOFTWARE)
         self.keys = load_or_create_server_keys(data / "keys" / "server.json", self.clock.now())
-        self.blobs = LocalBlobs.open(data)
+        self.blobs = LocalBlobs.open(data / "blobs")
         self.snapshots = SqliteSnapshots(data / "snapshots.sqlite")
         self.views = Views(data / "views", self.log, self.blobs, settings.views)
         self.directory = AccountDirectory(self.views.stores["directory"])
@@ -70,7 +77,7 @@ class Core:
         self._tasks: list[asyncio.Task[None]] = []
 
     def _actors(self) -> ActorSystem:
-        system = ActorSystem(self.settings.actors, self.clock)
+        system = ActorSystem(self.settings.actors, self.clock, _report_failed_tell)
         log, snapshots = self.log, self.snapshots
         reader = BlobMailReader(self.blobs)
         percent = self.settings.node.goodreads_percent
@@ -127,6 +134,7 @@ class Core:
 
     async def start(self) -> None:
         """Let the runners, the dispatcher and the actors' sweeper go."""
+        await self.views.prepare()
         self._tasks = [asyncio.create_task(self.dispatcher.run(), name="dispatcher")]
         self._tasks.append(asyncio.create_task(self.actors.run(), name="actors"))
         for name, runner in self.views.runners.items():
@@ -139,11 +147,15 @@ class Core:
             task.result()
 
     async def close(self) -> None:
-        """Finish what was begun, then release everything, in the order in which it stands on each other."""
-        await self.dispatcher.stop()
-        await self.actors.drain()
-        for runner in self.views.runners.values():
-            await runner.stop()
+        """Finish what was begun, then release everything, in the order in which it stands on each other.
+
+        What does not end within `DRAIN_SECONDS` is left: the log brings it back at the next start.
+        """
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self._drain()
+        except TimeoutError:
+            _messages.warning("not everything ended in time; the next start goes on with it")
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -153,6 +165,21 @@ class Core:
         await self.blobs.close()
         await self.log.close()
         self.scrypt.close()
+
+    async def _drain(self) -> None:
+        await self.dispatcher.stop()
+        await self.actors.drain()
+        for runner in self.views.runners.values():
+            await runner.stop()
+
+
+def _report_failed_tell(failed: FailedTell) -> None:
+    _messages.error(
+        "an actor failed",
+        actor=f"{failed.kind}/{failed.key}",
+        error=repr(failed.error),
+        exc_info=failed.error,
+    )
 
 
 def _data_folder(folder: Path) -> Path:

@@ -26,7 +26,9 @@ from events.log.sqlite_log import SqliteLog
 from node.admin.server import socket_path
 from node.crypto.keys import load_server_keys
 from node.settings import Effective, Settings, host_and_port, load
-from node.storage.local import LocalBlobs
+from node.storage.index import BlobIndex
+from node.storage.local import INDEX_FILE
+from node.storage.reading import verify_entries
 from node.views import store_path
 from projections.stores.embedded import EmbeddedStore
 
@@ -68,7 +70,7 @@ def shown_settings(effective: Effective) -> list[tuple[str, str, str]]:
 def _shown(name: str, value: Any) -> str:
     if name == "couchdb.url" and "@" in str(value):
         parts = urlsplit(value)
-        return urlunsplit(parts._replace(netloc=f"…@{parts.netloc.rpartition('@')[2]}"))
+        return str(urlunsplit(parts._replace(netloc=f"…@{parts.netloc.rpartition('@')[2]}")))
     if isinstance(value, tuple):
         return ", ".join(str(item) for item in value) or "(none)"
     return "(none)" if value is None or value == "" else str(value)
@@ -251,15 +253,13 @@ def verify_stores(settings: Settings) -> dict[str, Any]:
 async def _verify(settings: Settings) -> dict[str, Any]:
     data = settings.node.data
     log = SqliteLog.open(data / "log.sqlite", SystemClock(), "verify", readonly=True)
-    blobs = LocalBlobs.open(data, readonly=True)
     try:
         events, bad = 0, None
         async for step in log.verify():
             events, bad = step.position, step.bad
-        count, damaged = _verified_blobs(blobs)
     finally:
-        await blobs.close()
         await log.close()
+    count, damaged = _verified_blobs(data / "blobs")
     return {
         "events": events,
         "log": "every hash is right" if bad is None else f"the first bad record is at position {bad}",
@@ -269,11 +269,14 @@ async def _verify(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _verified_blobs(blobs: LocalBlobs) -> tuple[int, str | None]:
+def _verified_blobs(folder: Path) -> tuple[int, str | None]:
     """Return how many blobs there are, and what is wrong with the first that is not sound."""
+    index = BlobIndex.open_read_only(folder / INDEX_FILE)
+    if index is None:
+        return 0, f"{folder / INDEX_FILE} can't be read: the next start of the node makes it again"
     count, damaged = 0, None
-    for step in blobs.verify():
-        count = step.total
+    for step in verify_entries(folder, index):
+        count += 1
         if step.problem and damaged is None:
             damaged = f"{step.name}: {step.problem}"
     return count, damaged

@@ -1,13 +1,13 @@
-"""Rebuilding a view: aside, in this process, from the log and the blobs alone; then the swap.
+"""Rebuilding a view aside, in this process, from the log and the blobs alone.
 
-`rebuild_aside` needs no daemon and disturbs none: it reads. `swap_rebuilt` runs where the views live: it
-lets the rebuilt store catch up and puts it in the place of the live one.
+It needs no daemon and disturbs none: it only reads. `Views.swap`, where the views live, then lets the
+rebuilt store catch up and puts it in the place of the live one.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,17 @@ from events.errors import Misconfigured
 from events.log.clock import SystemClock
 from events.log.sqlite_log import SqliteLog
 from node.settings import Settings
-from node.storage.local import LocalBlobs
-from node.views import Views, all_views, revs_limit, store_path, view_named
+from node.storage.reading import BlobReader
+from node.views import all_views, aside_path, revs_limit, store_path, view_named
 from projections.rebuild import Progress, Report, rebuild
 from projections.stores.embedded import EmbeddedStore
+from projections.view_store import View
 
 VIEW_NAMES = ("directory", "userdb", "statistics")
 """The views that can be rebuilt, in the order in which `rebuild` without a name does it."""
 
 Show = Callable[[int, int, float], None]
 """Told (events done, events in all, events a second)."""
-
-
-def aside_path(folder: Path, view: str) -> Path:
-    """File of a view that is being rebuilt."""
-    return folder / f"{view}.rebuilt.sqlite"
 
 
 def rebuild_aside(settings: Settings, name: str, show: Show) -> dict[str, Any]:
@@ -45,7 +41,7 @@ async def _rebuild_aside(settings: Settings, name: str, show: Show) -> dict[str,
     if not (data / "log.sqlite").exists():
         raise Misconfigured(f"{data}: there is no log here: has a node run with this configuration?")
     log = SqliteLog.open(data / "log.sqlite", SystemClock(), "rebuild", readonly=True)
-    blobs = LocalBlobs.open(data, readonly=True)
+    blobs = BlobReader.open(data / "blobs")
     try:
         view = view_named(all_views(blobs), name)
         folder = data / "views"
@@ -59,7 +55,7 @@ async def _rebuild_aside(settings: Settings, name: str, show: Show) -> dict[str,
     return _told(name, report)
 
 
-async def _build(view: Any, log: SqliteLog, live: EmbeddedStore | None, path: Path, show: Show) -> Report:
+async def _build(view: View, log: SqliteLog, live: EmbeddedStore | None, path: Path, show: Show) -> Report:
     EmbeddedStore.remove(path)
     aside = EmbeddedStore.open(path, revs_limit=revs_limit(view.name))
     done = False
@@ -89,13 +85,3 @@ def _told(name: str, report: Report) -> dict[str, Any]:
         "differences": report.differences,
         "first": [list(place) for place in report.first],
     }
-
-
-async def swap_rebuilt(views: Views, name: str) -> AsyncIterator[dict[str, Any]]:
-    """Let a rebuilt view catch up with the log and put it in the place of the live one."""
-    view_named(views.views, name)
-    path = aside_path(views.folder, name)
-    if not path.exists():
-        raise Misconfigured(f"view {name} was not rebuilt: run `mailio-node rebuild {name}`")
-    position = await views.swap(name, path)
-    yield {"view": name, "position": position}

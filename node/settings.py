@@ -18,7 +18,7 @@ import msgspec
 from actors.runtime.activation import ActorLimits
 from actors.runtime.reaction import DispatchLimits
 from events.errors import Misconfigured
-from node.mime.structure import MimeLimits
+from node.mime.limits import MimeLimits
 from node.smtp.limits import SmtpLimits
 from node.sync.limits import SyncLimits
 from projections.runner import RunnerLimits

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
+
 from events.errors import Misconfigured
 from events.log.log import Log
-from node.storage.blobs import BlobStore
 from projections.directory import Directory
+from projections.rebuild import build
 from projections.runner import Runner, RunnerLimits
 from projections.statistics import Statistics
 from projections.stores.embedded import EmbeddedStore
-from projections.userdb import UserDatabases
+from projections.userdb import Blobs, UserDatabases
 from projections.view_store import View
+
+_messages = structlog.get_logger("views")
 
 COUNTERS_REVS_LIMIT = 1
 """Nobody replicates the server's own databases: only the newest revision of a document is of use."""
@@ -22,7 +26,7 @@ USER_REVS_LIMIT = 1_000
 """Ancestors that a revision remembers, as in CouchDB."""
 
 
-def all_views(blobs: BlobStore) -> dict[str, View]:
+def all_views(blobs: Blobs) -> dict[str, View]:
     """Every view of this program by its name."""
     views: Sequence[View] = (UserDatabases(blobs), Directory(), Statistics())
     return {view.name: view for view in views}
@@ -31,6 +35,11 @@ def all_views(blobs: BlobStore) -> dict[str, View]:
 def store_path(folder: Path, view: str) -> Path:
     """File of a view's embedded store."""
     return folder / f"{view}.sqlite"
+
+
+def aside_path(folder: Path, view: str) -> Path:
+    """File of a view that is being rebuilt."""
+    return folder / f"{view}.rebuilt.sqlite"
 
 
 def revs_limit(view: str) -> int:
@@ -48,10 +57,11 @@ def view_named(views: dict[str, View], name: str) -> View:
 class Views:
     """All views of one node, embedded stores open and runners going."""
 
-    def __init__(self, folder: Path, log: Log, blobs: BlobStore, limits: RunnerLimits) -> None:
+    def __init__(self, folder: Path, log: Log, blobs: Blobs, limits: RunnerLimits) -> None:
         """Open the stores below `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self._log = log
         self.views = all_views(blobs)
         self.stores = {
             name: EmbeddedStore.open(store_path(folder, name), revs_limit=revs_limit(name))
@@ -64,6 +74,39 @@ class Views:
     async def reached(self, view: str, position: int) -> None:
         """Return when a view shows everything up to a position of the log."""
         await self.runners[view].reached(position)
+
+    async def prepare(self) -> None:
+        """Before the runners go: make those views again that they could not continue."""
+        for name, runner in self.runners.items():
+            if reason := await runner.needs_rebuild():
+                _messages.warning("view is made again", view=name, reason=reason)
+                path = aside_path(self.folder, name)
+                EmbeddedStore.remove(path)
+                aside = EmbeddedStore.open(path, revs_limit=revs_limit(name))
+                await build(self.views[name], self._log, aside, self._log.head)
+                await aside.close()
+                await self.stores[name].swap_in(path)
+
+    async def swap(self, name: str) -> int:
+        """Let a rebuilt view catch up and put it in the place of the live one; return its position.
+
+        Raises Misconfigured when the view was not rebuilt.
+        """
+        view, runner = view_named(self.views, name), self.runners[name]
+        path = aside_path(self.folder, name)
+        if not path.exists():
+            raise Misconfigured(f"view {name} was not rebuilt: run `mailio-node rebuild {name}`")
+        aside = EmbeddedStore.open(path, revs_limit=revs_limit(name))
+        try:
+            await runner.reached(await aside.checkpoint())
+            await build(view, self._log, aside, runner.position)
+            async with runner.paused() as position:
+                await build(view, self._log, aside, position)
+                await aside.close()
+                await self.stores[name].swap_in(path)
+        finally:
+            await aside.close()
+        return position
 
     async def close(self) -> None:
         """Release the stores."""

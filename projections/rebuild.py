@@ -76,7 +76,7 @@ Tell = Callable[[Progress], None]
 Cancelled = Callable[[], bool]
 
 
-async def rebuild(
+async def rebuild(  # noqa: PLR0917 - what is built, from what, into what, how far, and who is told
     view: View,
     log: Log,
     live: ViewStore | None,
@@ -93,7 +93,7 @@ async def rebuild(
     """
     clock = clock or SystemClock()
     began = clock.now()
-    feeder = await build(view, log, aside, upto, progress, cancelled, clock=clock)
+    feeder = await build(view, log, aside, upto, progress=progress, cancelled=cancelled, clock=clock)
     comparison = _Comparison(cancelled)
     if live is not None:
         await comparison.run(live, aside, min(upto, await live.checkpoint()))
@@ -117,9 +117,9 @@ async def build(
     log: Log,
     store: ParkingStore,
     upto: int,
+    *,
     progress: Tell = lambda _: None,
     cancelled: Cancelled = lambda: False,
-    *,
     clock: Clock | None = None,
 ) -> Feeder:
     """Bring a store from where it is to position `upto`; return the feeder that did it.
@@ -184,8 +184,9 @@ class _Comparison:
                 self.documents += other is not None
                 finding = judge(one, other, horizon)
                 self.findings[finding] += 1
-                if finding is Finding.DIFFERENT and len(self.first) < FIRST_DIFFERENCES:
-                    self.first.append((database, (one or other).id))  # type: ignore[union-attr]
+                known = one or other
+                if finding is Finding.DIFFERENT and known and len(self.first) < FIRST_DIFFERENCES:
+                    self.first.append((database, known.id))
 
     async def count(self, aside: ViewStore) -> None:
         """Only count the documents."""

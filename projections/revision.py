@@ -225,6 +225,12 @@ class RevisionTree:
         """Tell whether the revision is a deleted leaf."""
         return self._leaves.get(rev, False)
 
+    def may_have_forgotten(self, rev: str) -> bool:
+        """Tell whether `rev` may be an ancestor that stemming took: some branch begins after it."""
+        generation = parse(rev)[0]
+        roots = (root for root, parent in self._parents.items() if parent is None)
+        return rev not in self._parents and any(order(root)[0] > generation for root in roots)
+
     def ancestry(self, rev: str) -> tuple[str, ...]:
         """The known path from `rev` to its oldest ancestor, newest first (`_revisions`).
 

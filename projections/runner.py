@@ -223,7 +223,9 @@ class Runner:
         wish = ViewEventRetried(view=self.view.name, position=position)
         (recorded,) = await self._log.append(Write(STREAM, (wish,)), origin=OPERATOR)
         await self.reached(recorded.position)
-        if reason := (await self.store.parked()).get(position):
+        async with self._feeding:  # the batch is over: what worked is off the list
+            reason = (await self.store.parked()).get(position)
+        if reason is not None:
             raise Conflict("it failed again and stays parked", reason)
 
     async def drop(self, position: int) -> None:
@@ -255,4 +257,4 @@ async def _next(
 
 
 async def _batch(batches: AsyncIterator[Sequence[Recorded]]) -> Sequence[Recorded]:
-    return await anext(batches, ())
+    return await anext(batches, None) or ()

@@ -1,7 +1,7 @@
 """The base of actors that keep one stream: state is folded from events, commands are decided on it.
 
 A snapshot is a cache of the fold: taken behind the asker's back, ignored when it can't be read, worth nothing
-but time. The state object is never changed in place, so a failed append leaves it as it was.
+but time. Events are folded only when they are durable, so a failed append leaves the state as it was.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import msgspec
 
+from actors.messages import Execute
 from actors.runtime.loop_actor import LoopActor, report
 from actors.runtime.reaction import React
 from events.errors import AlreadyAnswered, CorruptRecord, MailioError, VersionConflict
@@ -35,17 +36,6 @@ def fold(evolve: Callable[[Folded, Event], Folded], state: Folded, records: Iter
     for record in records:
         state = evolve(state, record.event)
     return state
-
-
-class Execute(msgspec.Struct, frozen=True, kw_only=True):
-    """Message to an aggregate: carry out a command; the answer is the list of recorded events.
-
-    `extra` are writes to other streams that stand or fall with it.
-    """
-
-    command: Any
-    origin: Origin
-    extra: tuple[Write, ...] = ()
 
 
 class AggregateActor(LoopActor, Generic[State, Command]):
@@ -110,8 +100,8 @@ class AggregateActor(LoopActor, Generic[State, Command]):
         match message:
             case React(record=record):
                 return await self.react(record)
-            case Execute(command=command, origin=origin, extra=extra):
-                return await self.execute(command, origin, extra=extra)
+            case Execute(command=command, origin=origin, also=also):
+                return await self.execute(cast("Command", command), origin, extra=also)
             case _:
                 return await self.handle(message)
 
@@ -185,11 +175,13 @@ class AggregateActor(LoopActor, Generic[State, Command]):
 
     def _snapshot_if_due(self) -> None:
         if self._snapshot is None and self.version - self._snapshot_version >= self.snapshot_every:
-            self._snapshot = self.loop.create_task(self._take_snapshot(self.state, self.version))
+            # Encoded here and now: `evolve` may change the state in place while the saving waits its turn.
+            encoded = msgspec.msgpack.encode(self.state)
+            self._snapshot = self.loop.create_task(self._save_snapshot(encoded, self.version))
 
-    async def _take_snapshot(self, state: State, version: int) -> None:
+    async def _save_snapshot(self, encoded: bytes, version: int) -> None:
         try:
-            await self.snapshots.save(self.stream, version, self.state_schema, msgspec.msgpack.encode(state))
+            await self.snapshots.save(self.stream, version, self.state_schema, encoded)
         except Exception as error:  # noqa: BLE001 - a cache miss later; reported, and tried again at the next interval
             report(self.loop, f"snapshot of {self.stream} was not saved", error)
         self._snapshot_version = version

@@ -199,7 +199,10 @@ class Dispatcher:
             self._ended.set()
 
     async def stop(self) -> None:
-        """Read no more; return when what is under way is finished, the checkpoint saved and `run` over."""
+        """Read no more, finish what is under way; return when the checkpoint is saved and `run` over.
+
+        What fails meanwhile is not tried again: the checkpoint stays below it.
+        """
         self._stopping.set()
         if self._failure is not None:
             await self._ended.wait()
@@ -270,10 +273,11 @@ class Dispatcher:
             self._failure.set_exception(error)
 
     async def _work(self, target: Name, lane: deque[tuple[_Entry, Recorded]]) -> None:
-        """Do one actor's reactions in their order until none is left."""
+        """Do one actor's reactions in their order until none is left, or one fails while stopping."""
         while lane:
             entry, record = lane[0]
-            await self._react(target, record)
+            if not await self._react(target, record):
+                return
             lane.popleft()
             self.in_flight -= 1
             self.reactions += 1
@@ -282,8 +286,8 @@ class Dispatcher:
             self._moved()
         del self._lanes[target]
 
-    async def _react(self, target: Name, record: Recorded) -> None:
-        """Return when the reaction is answered or parked."""
+    async def _react(self, target: Name, record: Recorded) -> bool:
+        """Return True when the reaction is answered or parked, False when it is left to the next start."""
         attempts = total = 0
         while True:
             attempts, total = attempts + 1, total + 1
@@ -296,12 +300,20 @@ class Dispatcher:
                 elif passes(error) and attempts < self._limits.attempts:
                     self.retries += 1
                 elif await self._park(target, record, error, total):
-                    return
+                    return True
                 else:
                     attempts = 0  # the log was down, so the tries said nothing about the reaction
             else:
-                return
-            await asyncio.sleep(self._backoff(total))
+                return True
+            if await self._stopping_within(self._backoff(total)):
+                return False
+
+    async def _stopping_within(self, seconds: float) -> bool:
+        """Wait, and tell whether `stop` was called."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        return self._stopping.is_set()
 
     async def _park(self, target: Name, record: Recorded, error: Exception, attempts: int) -> bool:
         """Park, at most once however often the event is told again; False when the log refuses for now."""

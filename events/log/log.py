@@ -57,14 +57,10 @@ class Log(Protocol):
         Raises VersionConflict, AlreadyAnswered, StorageUnavailable: then nothing was written.
         """
 
-    async def stream(
-        self, name: str, after: int = 0, limit: int | None = None
-    ) -> list[Recorded]:
+    async def stream(self, name: str, after: int = 0, limit: int | None = None) -> list[Recorded]:
         """Read the events of one stream with a version above `after`, in order."""
 
-    async def read(
-        self, after: int, limit: int = 500, types: Collection[str] = ()
-    ) -> list[Recorded]:
+    async def read(self, after: int, limit: int = 500, types: Collection[str] = ()) -> list[Recorded]:
         """Read durable events of all streams above position `after`, in order.
 
         With `types`, only events of these type names.

@@ -54,9 +54,10 @@ class SqliteSnapshots:
         row = (stream, schema, version, _digest(stream, version, schema, state), state)
         try:
             self._connection.execute(_SAVE, row)
-            return
         except sqlite3.DatabaseError as error:
             self._replace(error)
+        else:
+            return
         try:
             self._connection.execute(_SAVE, row)
         except sqlite3.Error as error:

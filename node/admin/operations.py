@@ -7,21 +7,28 @@ result. The command line calls them through `node.admin.client`, wherever the no
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from itertools import islice
 from typing import Any
 
 import msgspec
 
+from actors.messages import Inspect
 from events.account import DisableAccount, EnableAccount
 from events.errors import InvalidInput, NotFound
+from events.mailbox import Mailbox
 from node.accounts import Registration
 from node.core import Core
 from node.crypto.base64_text import from_base64
-from node.rebuild import swap_rebuilt
+from node.mime.summary import summarise
 from projections.directory import AccountEntry
+from projections.runner import Runner
 
 Arguments = Mapping[str, Any]
 Answer = dict[str, Any]
 Operation = Callable[[Core, Arguments], AsyncIterator[Answer]]
+
+MAX_LISTED = 1_000
+"""Messages in one answer of `mailbox.list`."""
 
 OPERATOR = "operator"
 """The actor of whatever an operator does."""
@@ -70,18 +77,21 @@ async def account_list(core: Core, arguments: Arguments) -> AsyncIterator[Answer
 async def account_show(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
     """Show one account and its mailbox."""
     entry = await core.accounts.find(_text(arguments, "name"))
-    store = core.views.stores["userdb"]
-    database = entry.database
+    counts = await core.views.stores["userdb"].folder_counts(entry.database)
     yield {
         **_entry(entry),
-        "database": database,
+        "database": entry.database,
         "didDocument": await core.directory.did_document(entry.address),
-        "folders": {
-            name: {"total": total, "unread": unread}
-            for name, (total, unread) in store.folder_counts(database).items()
-        },
+        "folders": {name: {"total": c.total, "unread": c.unread} for name, c in counts.items()},
+        "usedBytes": await _used(core, entry.address),
         "quotaBytes": core.settings.node.quota_bytes,
     }
+
+
+async def _used(core: Core, address: str) -> int:
+    state = await core.actors.ask("mailbox", address, Inspect())
+    assert isinstance(state, Mailbox)
+    return state.used
 
 
 async def account_disable(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
@@ -105,50 +115,67 @@ async def account_password(core: Core, arguments: Arguments) -> AsyncIterator[An
     yield {"address": entry.address}
 
 
+async def mailbox_list(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
+    """List the newest messages of a mailbox; never what they say."""
+    entry = await core.accounts.find(_text(arguments, "name"))
+    limit = arguments.get("limit", 20)
+    if not isinstance(limit, int) or not 1 <= limit <= MAX_LISTED:
+        raise InvalidInput(f"limit is a number from 1 to {MAX_LISTED}")
+    newest = await core.views.stores["userdb"].documents_since(entry.database, descending=True)
+    messages = (summary for summary in map(summarise, newest) if summary is not None)
+    yield {"messages": list(islice(messages, limit))}
+
+
 async def status(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
     """Tell how far everything has come."""
     head = core.log.head
+    parked = [await store.parked() for store in core.views.stores.values()]
     yield {
         "head": head,
         "backlog": core.dispatcher.backlog,
-        "parked": len(await core.parking.list()) + sum(len(s.parked()) for s in core.views.stores.values()),
+        "parked": len(await core.parking.list()) + sum(map(len, parked)),
         "actors": core.actors.active,
         "views": {
-            name: {"position": runner.position, "lag": head - runner.position}
+            name: {
+                "position": runner.position,
+                "lag": runner.lag,
+                "waitingFor": runner.status.waiting_for,
+            }
             for name, runner in core.views.runners.items()
         },
     }
 
 
-async def parked_list(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
-    """List what could not be processed: reactions of actors, and events that a view refused."""
+async def _parked(core: Core) -> list[Answer]:
     reactions = [
         {
             "id": parked.event_id,
             "what": f"{parked.kind}/{parked.key}",
             "position": parked.position,
             "reason": parked.reason,
-            "attempts": parked.attempts,
         }
         for parked in await core.parking.list()
     ]
     events = [
-        {"id": f"{name}:{parked.position}", "what": f"view {name}", **msgspec.to_builtins(parked)}
+        {"id": f"{name}:{position}", "what": f"view {name}", "position": position, "reason": reason}
         for name, store in core.views.stores.items()
-        for parked in store.parked()
+        for position, reason in (await store.parked()).items()
     ]
-    yield {"parked": reactions + events}
+    return reactions + events
+
+
+async def parked_list(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
+    """List what could not be processed: reactions of actors, and events that a view refused."""
+    yield {"parked": await _parked(core)}
 
 
 async def parked_show(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
     """Show one parked item with the event that it is about."""
     wanted = _text(arguments, "id")
-    async for listing in parked_list(core, {}):
-        for item in listing["parked"]:
-            if item["id"] == wanted:
-                yield item | {"event": await _event_at(core, item["position"])}
-                return
-    raise NotFound(f"nothing parked has the id {wanted}")
+    item = next((item for item in await _parked(core) if item["id"] == wanted), None)
+    if item is None:
+        raise NotFound(f"nothing parked has the id {wanted}")
+    yield item | {"event": await _event_at(core, item["position"])}
 
 
 async def _event_at(core: Core, position: int) -> Answer:
@@ -164,20 +191,31 @@ async def _event_at(core: Core, position: int) -> Answer:
 async def parked_retry(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
     """Try a parked item again; it stays parked when it fails again."""
     wanted = _text(arguments, "id")
-    view, _, position = wanted.partition(":")
-    if position:
-        await core.views.runner(view).retry(int(position))
+    runner, position = _parked_in_view(core, wanted)
+    if runner:
+        await runner.retry(position)
     else:
         await core.parking.retry(wanted)
     yield {"id": wanted, "retried": True}
 
 
+def _parked_in_view(core: Core, wanted: str) -> tuple[Runner | None, int]:
+    """Split `view:position`; no runner for the id of a parked reaction. Raises NotFound."""
+    view, _, position = wanted.partition(":")
+    if not position:
+        return None, 0
+    runner = core.views.runners.get(view)
+    if runner is None or not position.isdecimal():
+        raise NotFound(f"nothing parked has the id {wanted}")
+    return runner, int(position)
+
+
 async def parked_drop(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
     """Give a parked item up; the log keeps that, and why."""
     wanted, reason = _text(arguments, "id"), _text(arguments, "reason", "")
-    view, _, position = wanted.partition(":")
-    if position:
-        await core.views.runner(view).drop(int(position))
+    runner, position = _parked_in_view(core, wanted)
+    if runner:
+        await runner.drop(position)
     else:
         await core.parking.drop(wanted, reason)
     yield {"id": wanted, "dropped": True}
@@ -185,8 +223,8 @@ async def parked_drop(core: Core, arguments: Arguments) -> AsyncIterator[Answer]
 
 async def view_swap(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
     """Bring a rebuilt view up to date and put it in the place of the live one."""
-    async for answer in swap_rebuilt(core.views, _text(arguments, "view")):
-        yield answer
+    name = _text(arguments, "view")
+    yield {"view": name, "position": await core.views.swap(name)}
 
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -196,6 +234,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "account.disable": account_disable,
     "account.enable": account_enable,
     "account.password": account_password,
+    "mailbox.list": mailbox_list,
     "status": status,
     "parked.list": parked_list,
     "parked.show": parked_show,

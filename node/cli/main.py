@@ -44,7 +44,7 @@ def configure(
         typer.Option(
             "--config",
             "-c",
-            help="Configuration file. Without it: $MAILIO_CONFIG, ./node.toml, ./var/node.toml, /etc/mailio/node.toml.",
+            help="Configuration file; else $MAILIO_CONFIG, ./node.toml, ./var/node.toml, /etc/mailio/node.toml.",
             show_default=False,
         ),
     ] = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -47,7 +47,7 @@ def rebuild(
             console.print(f"  differed: {database}/{document}", markup=False)
 
 
-def _rebuild_one(ours: Context, view: str) -> dict[str, object]:
+def _rebuild_one(ours: Context, view: str) -> dict[str, Any]:
     from node.rebuild import rebuild_aside
 
     columns = (

@@ -29,6 +29,7 @@ _ROUTE = rf"@{_DOMAIN}(?:,@{_DOMAIN})*:"
 _PATH = re.compile(
     rf"<(?:{_ROUTE})?(?P<local>{_DOT_STRING}|{_QUOTED_STRING})@(?P<domain>{_DOMAIN}|{_LITERAL})>"
 )
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _PLAIN_LOCAL = re.compile(_DOT_STRING)
 _ESCAPED = re.compile(r"\\(.)")
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?")
@@ -52,6 +53,16 @@ class Mail(msgspec.Struct, frozen=True):
     sender: str
     size: int
     smtputf8: bool
+
+
+def command_text(line: bytes) -> str | None:
+    """A command line without CRLF as text; None when it is not UTF-8 or has control characters."""
+    if _CONTROL.search(line):
+        return None
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def parse_mail(argument: str, path_bytes: int) -> Mail:

@@ -10,7 +10,6 @@ TLS handshake said. While such an answer is awaited, input is only kept. Phases:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 import msgspec
@@ -19,7 +18,7 @@ from events.mail import Recipient
 from node.smtp import replies
 from node.smtp.actions import Accept, Action, Admit, Close, Note, Send, StartTls, Transition
 from node.smtp.content import Content, Memory
-from node.smtp.grammar import BadCommand, Mail, is_client_name, parse_mail, parse_rcpt
+from node.smtp.grammar import BadCommand, Mail, command_text, is_client_name, parse_mail, parse_rcpt
 from node.smtp.limits import SmtpLimits
 from node.smtp.pace import Phase, Waited, too_slow
 from node.smtp.ports import SessionFacts
@@ -199,7 +198,7 @@ class SmtpSession:
         if self._commands > self._limits.commands:
             self._hang_up(replies.TOO_MANY_COMMANDS)
             return
-        text = _text(line)
+        text = command_text(line)
         if text is None:
             self._refuse(replies.BAD_CHARACTERS)
             return
@@ -450,19 +449,6 @@ class SmtpSession:
         if self._content is not None:
             self._content.release()
             self._content = None
-
-
-_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
-
-
-def _text(line: bytes) -> str | None:
-    """A command line as text; None when it is not UTF-8 or has control characters."""
-    if _CONTROL.search(line):
-        return None
-    try:
-        return line.decode()
-    except UnicodeDecodeError:
-        return None
 
 
 def _reply_to(outcome: Recipient | str | Exception) -> Reply:

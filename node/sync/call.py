@@ -83,9 +83,7 @@ class Call:
 
     # Answering
 
-    def answer(
-        self, value: Any, status: int = 200, headers: Mapping[str, str] | None = None
-    ) -> web.Response:
+    def answer(self, value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
         """Answer with JSON."""
         return json_answer(value, status, {**self.headers, **(headers or {})})
 

@@ -37,7 +37,7 @@ class Everything:
     ids: Sequence[str] | None = None
     reads_bodies = False
 
-    def passes(self, document_id: str, revision: Revision) -> bool:  # noqa: ARG002 - the port's names
+    def passes(self, document_id: str, revision: Revision) -> bool:
         """Let all pass."""
         return True
 
@@ -51,7 +51,7 @@ class OnlyIds:
         self.ids: Sequence[str] | None = list(dict.fromkeys(ids))
         self._known = frozenset(ids)
 
-    def passes(self, document_id: str, revision: Revision) -> bool:  # noqa: ARG002 - the port's names
+    def passes(self, document_id: str, revision: Revision) -> bool:
         """Let the named documents pass."""
         return document_id in self._known
 
@@ -62,7 +62,7 @@ class OnlyDesign:
     ids: Sequence[str] | None = None
     reads_bodies = False
 
-    def passes(self, document_id: str, revision: Revision) -> bool:  # noqa: ARG002 - the port's names
+    def passes(self, document_id: str, revision: Revision) -> bool:
         """Let design documents pass."""
         return document_id.startswith(DESIGN)
 
@@ -181,7 +181,7 @@ class Changes:
             return
         start = self.seen
         upto = await self._database.update_seq()
-        async for document in self._candidates(start):
+        async for document in self._candidates(start, upto):
             row = await self._row(document)
             self.seen = document.seq if self._asked.descending else max(self.seen, document.seq)
             if row is None:
@@ -194,7 +194,7 @@ class Changes:
         # Filtered rows and rows of others' positions are behind us too.
         self.seen = self.seen if self._asked.descending else max(self.seen, upto)
 
-    async def _candidates(self, since: int) -> AsyncIterator[Document]:
+    async def _candidates(self, since: int, upto: int) -> AsyncIterator[Document]:
         asked = self._asked
         bodies = asked.filter.reads_bodies or asked.documents is not None
         if asked.filter.ids is None:
@@ -202,7 +202,8 @@ class Changes:
                 yield document
             return
         found = await self._database.by_ids(asked.filter.ids, bodies=bodies)
-        newer = [document for document in found if document is not None and document.seq > since]
+        # Written while we read them one by one: those come in the next round, so that none is jumped over.
+        newer = [document for document in found if document is not None and since < document.seq <= upto]
         for document in sorted(newer, key=lambda each: each.seq, reverse=asked.descending):
             yield document
 

@@ -64,9 +64,7 @@ class Feeds:
     def place(self, address: str) -> Iterator[None]:
         """Take one of the user's places; raise a refusal (429) when all are taken."""
         if self._open[address] >= self._limits.feeds_per_user:
-            raise Refusal(
-                429, "too_many_requests", f"{self._limits.feeds_per_user} feeds are open already"
-            )
+            raise Refusal(429, "too_many_requests", f"{self._limits.feeds_per_user} feeds are open already")
         self._open[address] += 1
         try:
             yield

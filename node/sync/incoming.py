@@ -163,9 +163,7 @@ def checked_name(name: str, limits: SyncLimits) -> str:
     return name
 
 
-def _attachment(
-    name: str, entry: Json, following: Mapping[str, bytes], limits: SyncLimits
-) -> SentAttachment:
+def _attachment(name: str, entry: Json, following: Mapping[str, bytes], limits: SyncLimits) -> SentAttachment:
     checked_name(name, limits)
     if not isinstance(entry, dict):
         raise bad_request("Attachment must be an object")

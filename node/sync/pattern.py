@@ -1,4 +1,4 @@
-"""Regular expressions in linear time: a pattern from a stranger can cost no more than its budget.
+r"""Regular expressions in linear time: a pattern from a stranger can cost no more than its budget.
 
 A backtracking engine needs exponential time for patterns such as `(a+)+$`. Here a pattern becomes a small
 program whose states advance together, one character at a time (Thompson, CACM 1968). Understood: literals,

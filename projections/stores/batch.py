@@ -130,6 +130,9 @@ class Batch:
         self._advance(database, change)
 
     def _update(self, database: Counters, stored: _Stored, change: Change) -> None:
+        # Delivered again after its revision was forgotten: as a new branch it would be a conflict.
+        if change.seq <= stored.seq and stored.tree.may_have_forgotten(change.revisions[0]):
+            return
         tree, outcome = stored.tree.merge(change.revisions, change.deleted, self._revs_limit)
         if tree == stored.tree:
             return

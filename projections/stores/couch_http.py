@@ -51,10 +51,9 @@ class CouchClient:
         self._base = parsed.with_user(None)
         """Without credentials, hence fit for messages."""
         self._session = aiohttp.ClientSession(
-            auth=aiohttp.BasicAuth(parsed.user, parsed.password or "") if parsed.user else None,
             timeout=aiohttp.ClientTimeout(total=timeout, connect=CONNECT_SECONDS),
             connector=aiohttp.TCPConnector(limit=CONNECTIONS),
-            headers={"Accept": "application/json", "Content-Type": "application/json"},
+            headers=_headers(parsed),
         )
 
     async def close(self) -> None:
@@ -106,6 +105,13 @@ class CouchClient:
                     "the CouchDB address answers with something else than JSON", str(url)
                 ) from None
             return Answer(response.status, {"reason": content[:200].decode(errors="replace")})
+
+
+def _headers(url: URL) -> dict[str, str]:
+    headers = {"Accept": "application/json", "Content-Type": "application/json"}
+    if url.user:
+        headers["Authorization"] = aiohttp.encode_basic_auth(url.user, url.password or "")
+    return headers
 
 
 def _failure(answer: Answer, request: str) -> MailioError:

@@ -20,6 +20,7 @@ import msgspec
 from events.errors import InvalidInput, MailioError, Misconfigured, StorageUnavailable
 from projections.revision import RevisionTree, require_path
 from projections.stores.couch_http import REQUEST_SECONDS, RETRY_DELAYS, CouchClient
+from projections.stores.reading import PARKED_LIMIT
 from projections.view_store import Attachment, Change, Document, Revision
 
 BULK_BYTES: Final = 8 * 1024 * 1024
@@ -283,8 +284,7 @@ class CouchdbStore:
         await self._client.ask("PUT", name, expected=(412,))
 
     async def _registered(self) -> list[str]:
-        query = {"startkey": '"database:"', "endkey": '"database;"'}
-        answer = await self._client.ask("GET", self._state, "_all_docs", query=query)
+        answer = await self._client.ask("GET", self._state, "_all_docs", query=_range("database:"))
         return [row["id"].removeprefix("database:") for row in answer.body["rows"]]
 
     async def _save_descriptors(self, changes: Sequence[Change]) -> None:
@@ -297,6 +297,33 @@ class CouchdbStore:
         ]
         if described:
             await self._bulk(self._state, described)
+
+    # Parked records: documents of the store's own
+
+    async def park(self, position: int, reason: str) -> None:
+        """Note that the record at this log position could not be taken in, and why."""
+        key, rev = await self._parked_document(position)
+        content = {"reason": reason} | ({"_rev": rev} if rev else {})
+        await self._client.ask("PUT", self._state, key, body=msgspec.json.encode(content))
+
+    async def unpark(self, position: int) -> bool:
+        """Forget a parked record; tell whether there was one."""
+        key, rev = await self._parked_document(position)
+        if rev:
+            await self._client.ask("DELETE", self._state, key, query={"rev": rev}, expected=(404,))
+        return bool(rev)
+
+    async def parked(self) -> dict[int, str]:
+        """Log positions of the records that this view could not take in, with the reason; the first 1000."""
+        query = _range("parked:") | {"include_docs": "true", "limit": str(PARKED_LIMIT)}
+        answer = await self._client.ask("GET", self._state, "_all_docs", query=query)
+        return {int(row["id"].removeprefix("parked:")): row["doc"]["reason"] for row in answer.body["rows"]}
+
+    async def _parked_document(self, position: int) -> tuple[str, str]:
+        """Id and rev ("" for none) of a parked record's document; ids sort as positions do."""
+        key = f"parked:{position:020}"
+        status, stored = await self._client.ask("GET", self._state, key, expected=(404,))
+        return key, stored["_rev"] if status == 200 else ""
 
     async def _progress(self) -> dict[str, Any]:
         status, stored = await self._client.ask("GET", self._state, "_local", "checkpoint", expected=(404,))
@@ -332,6 +359,11 @@ def _state_document(id: str, content: dict[str, Any]) -> bytes:  # noqa: A002
     digest = hashlib.blake2b(body, digest_size=16).hexdigest()
     meta = {"_id": id, "_rev": f"1-{digest}", "_revisions": {"start": 1, "ids": [digest]}}
     return _joined(msgspec.json.encode(meta), body)
+
+
+def _range(prefix: str) -> dict[str, str]:
+    """Query for the documents whose ids begin with a prefix that ends in a colon."""
+    return {"startkey": f'"{prefix}"', "endkey": f'"{prefix[:-1]};"'}
 
 
 def _descriptor_id(database: str, id: str, rev: str) -> str:  # noqa: A002

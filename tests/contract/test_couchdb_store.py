@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -189,13 +190,11 @@ async def test_credentials_of_the_address_are_sent() -> None:
     server = await serving(note)
     with pytest.raises(Misconfigured):
         await CouchdbStore.connect(str(server.make_url("").with_user("a").with_password("b")), MemoryBlobs())
-    assert seen == [aiohttp.BasicAuth("a", "b").encode()]
+    assert seen == ["Basic YTpi"]
     await server.close()
 
 
 async def test_a_request_that_takes_too_long_is_given_up() -> None:
-    import asyncio
-
     never = asyncio.Event()
 
     async def hang(_request: web.Request) -> web.Response:
@@ -218,9 +217,13 @@ async def test_attachment_bytes_and_the_folder_index_are_on_the_server(server: s
         async with session.get(f"/{prefix}{DATABASE}/a/note.bin") as answer:
             assert await answer.read() == blobs.content[file.blob]
         async with session.get(f"/{prefix}{DATABASE}/_index") as answer:
-            assert FOLDER_INDEX in {index["name"] for index in (await answer.json())["indexes"]}
+            assert FOLDER_INDEX in {
+                index["name"] for index in (await answer.json(content_type=None))["indexes"]
+            }
         async with session.get(f"/{prefix}directory/_index") as answer:
-            assert FOLDER_INDEX not in {index["name"] for index in (await answer.json())["indexes"]}
+            assert FOLDER_INDEX not in {
+                index["name"] for index in (await answer.json(content_type=None))["indexes"]
+            }
     assert [each.id async for each in store.documents(DATABASE)] == ["a"]
     await store.close()
 
@@ -275,5 +278,5 @@ def test_a_missing_node_or_package_is_told_in_one_sentence(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(RuntimeError, match="Node.js 20"), couchdb_server(tmp_path):
+    with pytest.raises(RuntimeError, match=r"Node\.js 20"), couchdb_server(tmp_path):
         pass

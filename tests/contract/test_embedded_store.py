@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -102,6 +103,32 @@ async def test_a_known_or_inner_revision_does_not_move_the_sequence(store: Embed
     await store.write([again, inner], 9, 1)
     assert await store.digest() == before
     assert await store.update_seq(DATABASE) == 2
+
+
+async def test_a_link_that_arrives_late_moves_the_leaves_but_not_the_sequence(store: EmbeddedStore) -> None:
+    await store.write([change("a", 1, rev="2-a", n=2), change("a", 2, "3-a", rev="4-a", n=4)], 2, 1)
+    assert (await store.documents_since(DATABASE))[0].tree.leaves() == ("4-a", "2-a")
+    await store.write([change("a", 3, "3-a", "2-a", rev="4-a", n=4)], 3, 1)
+    (found,) = await store.documents_since(DATABASE)
+    assert (found.seq, found.tree.leaves()) == (2, ("4-a",))
+    assert await store.revision(DATABASE, "a", "2-a") is None
+    assert await store.used_bytes(DATABASE) == len(b'{"n":4}')
+
+
+async def test_a_batch_may_be_repeated_although_its_revisions_are_forgotten(tmp_path: Path) -> None:
+    store = EmbeddedStore.open(tmp_path / "v", revs_limit=1)
+    first = change("a", 1, n=1)
+    second = change("a", 2, *first.revisions, n=2)
+    third = change("a", 3, *second.revisions, n=3)
+    await store.write([first, second, third], 3, 1)
+    before = await store.digest()
+    await store.write([first, second, third], 3, 1)
+    assert await store.digest() == before
+    await store.write([change("a", 4, rev="1-new", n=4)], 4, 1)
+    found = await store.get(DATABASE, "a")
+    assert found is not None
+    assert found.tree.leaves() == (third.revisions[0], "1-new")
+    await store.close()
 
 
 async def test_two_documents_with_one_sequence_number_are_refused(store: EmbeddedStore) -> None:
@@ -287,13 +314,32 @@ async def test_closing_tells_those_who_wait(tmp_path: Path) -> None:
 async def test_readers_see_a_batch_whole_or_not_at_all(store: EmbeddedStore) -> None:
     batch = [change(f"m{n}", n) for n in range(1, 1001)]
     writing = asyncio.create_task(store.write(batch, 1000, 1))
-    seen = set()
+    seen = []
     while not writing.done():
-        seen.add((await store.checkpoint(), (await store.info(DATABASE)).doc_count))
+        seen.append((await store.info(DATABASE)).doc_count)
         await asyncio.sleep(0)
     await writing
-    seen.add((await store.checkpoint(), (await store.info(DATABASE)).doc_count))
-    assert seen == {(0, 0), (1000, 1000)}
+    seen.append((await store.info(DATABASE)).doc_count)
+    assert seen == sorted(seen)
+    assert set(seen) == {0, 1000}
+    assert await store.checkpoint() == 1000
+
+
+async def test_a_write_that_is_cancelled_while_it_commits_ends_when_the_commit_has(
+    store: EmbeddedStore,
+) -> None:
+    gate = threading.Event()
+    store._thread.submit(gate.wait)
+    writing = asyncio.create_task(store.write([change("a", 1)], 1, 1))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        writing.cancel()
+        await asyncio.sleep(0)
+        assert not writing.done()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert await store.checkpoint() == 1
 
 
 async def test_a_cancelled_write_leaves_all_or_nothing_and_the_store_usable(store: EmbeddedStore) -> None:
@@ -338,15 +384,6 @@ async def test_the_local_document_unused_for_longest_is_forgotten_first(store: E
     assert await store.get_local(DATABASE, "c0") is not None
     assert await store.get_local(DATABASE, "c1") is None
     assert await store.get_local(DATABASE, "c2") is not None
-
-
-async def test_parked_records_are_kept_until_they_are_taken_up(store: EmbeddedStore) -> None:
-    await store.park(7, "no such folder")
-    await store.park(5, "bad body")
-    assert await store.parked() == {5: "bad body", 7: "no such folder"}
-    assert await store.unpark(5)
-    assert not await store.unpark(5)
-    assert await store.parked() == {7: "no such folder"}
 
 
 # Files

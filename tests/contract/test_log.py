@@ -258,6 +258,15 @@ async def test_a_read_by_type_gives_those_types_only(open_log: Opener) -> None:
     await log.close()
 
 
+async def test_a_read_by_type_goes_on_after_a_full_batch(open_log: Opener) -> None:
+    log = open_log()
+    for start in range(0, 1_200, 600):
+        await log.append(pebbles("a", *map(str, range(start, start + 600))), origin=SMTP)
+    found = await log.read(0, 1_150, types=["PebbleThrown"])
+    assert [r.position for r in found] == list(range(1, 1_151))
+    await log.close()
+
+
 class StickFloated(Event, frozen=True):
     """Another event of this suite only."""
 
@@ -410,18 +419,14 @@ async def test_records_can_be_neither_changed_nor_deleted_below_the_program(log:
     other.close()
 
 
-def test_a_log_of_a_newer_format_is_refused_in_one_line(open_log: Opener, tmp_path: Path) -> None:
-    asyncio.run(_closed(open_log))
+async def test_a_log_of_a_newer_format_is_refused_in_one_line(open_log: Opener, tmp_path: Path) -> None:
+    await open_log().close()
     with sqlite3.connect(tmp_path / "log.db") as raw:
         raw.execute("UPDATE log_meta SET value = 2 WHERE name = 'format'")
     raw.close()
     with pytest.raises(Misconfigured, match=r"format 2, this program knows 1 at most") as refusal:
         open_log()
     assert "\n" not in str(refusal.value)
-
-
-async def _closed(open_log: Opener) -> None:
-    await open_log().close()
 
 
 @pytest.mark.parametrize("content", [b"From: someone\r\n" * 100, b"SQLite format 3\0" + b"\xff" * 4096])

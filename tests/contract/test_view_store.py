@@ -253,6 +253,20 @@ async def test_attachments_keep_their_descriptors(bench: Bench) -> None:
     assert [each async for each in bench.store.documents(DATABASE)] == [found]
 
 
+async def test_parked_records_are_kept_until_they_are_taken_up(bench: Bench) -> None:
+    store = bench.store
+    assert isinstance(store, EmbeddedStore | CouchdbStore)
+    await store.park(10, "no such folder")
+    await store.park(9, "first reason")
+    await store.park(9, "bad body")
+    assert list((await store.parked()).items()) == [(9, "bad body"), (10, "no such folder")]
+    assert await store.unpark(9)
+    assert not await store.unpark(9)
+    assert await store.parked() == {10: "no such folder"}
+    await store.park(9, "again")
+    assert await store.parked() == {9: "again", 10: "no such folder"}
+
+
 async def test_a_body_of_a_megabyte_is_no_trouble(store: ViewStore) -> None:
     big = change("a", 1, text="é" * 500_000)
     await store.write([big], 1, 1)

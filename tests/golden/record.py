@@ -6,7 +6,8 @@ writes what is missing for the event types of `events` as they are now. It never
 a record that is no longer read as it was is a broken promise to every log there is.
 
 A file is named `<type>.<schema>.<shape>.json`, `shape` being a digest over members and their types. A
-member added with a default is a new shape of the same schema; the old file stays and must be readable.
+member added with a default is a new shape of the same schema; the old file stays and must be readable. Only
+the file of a shape that no committed program ever wrote may be deleted.
 """
 
 from __future__ import annotations

@@ -233,6 +233,14 @@ def test_a_revision_of_32_hex_digits_takes_less_than_20_bytes() -> None:
     assert len(grown((path, False)).encode()) < 20 * 500
 
 
+@pytest.mark.parametrize(
+    "digest", ["a", "f" * 32, "F" * 32, "x" * 14, "x" * 15, "x" * 16, "x" * 17, "0" * 128]
+)
+def test_a_hash_of_any_length_survives_its_bytes(digest: str) -> None:
+    tree = grown(((f"2-{digest}", f"1-{digest}"), True))
+    assert RevisionTree.decode(tree.encode()) == tree
+
+
 @pytest.mark.parametrize("data", [b"", b"\x00", b"\xc1", b"\x91\x01", b"\x91\x94\x01\xc3\x91\x01\xc2"])
 def test_unreadable_bytes_are_a_corrupt_record(data: bytes) -> None:
     with pytest.raises(CorruptRecord):

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from actors.messages import Execute
 from actors.runtime.activation import ActorLimits, ActorSystem
-from actors.runtime.aggregate import Execute, fold
+from actors.runtime.aggregate import fold
 from actors.runtime.reaction import React
 from events.errors import AlreadyAnswered, InvalidInput, StorageUnavailable, VersionConflict
 from events.log.clock import VirtualClock
@@ -25,8 +26,8 @@ def build(log: Log, snapshots: MemorySnapshots) -> ActorSystem:
     return system
 
 
-async def take(system: ActorSystem, number: int, **extra: Any) -> Any:
-    return await system.ask("till", "a", Execute(command=Take(number), origin=OPERATOR, **extra))
+async def take(system: ActorSystem, number: int, *also: Write) -> Any:
+    return await system.ask("till", "a", Execute(Take(number), OPERATOR, also))
 
 
 async def numbers(system: ActorSystem) -> tuple[int, ...]:
@@ -53,10 +54,10 @@ async def test_writes_to_other_streams_stand_or_fall_with_the_command(log: Log) 
     await log.append(Write("other", (TestCoinTaken(number=0),)), origin=OPERATOR)
     stale = Write("other", (TestCoinTaken(number=1),), 0)
     with pytest.raises(VersionConflict):
-        await take(system, 7, extra=(stale,))
+        await take(system, 7, stale)
     assert (log.head, await numbers(system)) == (1, ())
     fresh = Write("other", (TestCoinTaken(number=1),), 1)
-    assert [r.stream for r in await take(system, 7, extra=(fresh,))] == ["till-a", "other"]
+    assert [r.stream for r in await take(system, 7, fresh)] == ["till-a", "other"]
     assert await numbers(system) == (7,)
 
 

@@ -383,6 +383,21 @@ async def test_a_checkpoint_that_can_not_be_saved_is_counted_and_saved_later() -
     assert setup.dispatcher.checkpoint_failures == 1
 
 
+async def test_stop_does_not_wait_for_what_can_not_succeed_now() -> None:
+    setup = Setup(MemoryLog(), DispatchLimits(backoff_seconds=60, backoff_most_seconds=60))
+    script = scripted(setup)
+    script.faults["a"] = [StorageUnavailable("disk full")]
+    async with setup.running():
+        await setup.send(coin(1, "b"), coin(2, "a"), coin(3, "a"))
+        await until(lambda: bool(script.tried["a"] and script.done["b"]))
+    assert setup.checkpoints.positions == {"tills": 1}
+    setup.restart()
+    script = scripted(setup)
+    async with setup.running():
+        await setup.dispatcher.reached(3)
+    assert script.done == {"a": [2, 3]}
+
+
 async def test_a_dispatcher_that_never_ran_or_failed_can_be_stopped() -> None:
     await Setup(MemoryLog()).dispatcher.stop()
     setup = Setup(MemoryLog())

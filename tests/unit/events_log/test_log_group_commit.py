@@ -8,9 +8,10 @@ import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from events.errors import AlreadyAnswered, Busy, CorruptRecord, StorageUnavailable, VersionConflict
+from events.errors import AlreadyAnswered, Busy, Conflict, CorruptRecord, StorageUnavailable, VersionConflict
 from events.event import Event, Recorded
 from events.log import group_commit
 from events.log.clock import VirtualClock
@@ -233,6 +234,18 @@ async def test_a_reused_event_id_fails_alone(bench: Bench) -> None:
     )
     assert [isinstance(outcome, list) for outcome in outcomes] == [True, False, True]
     assert positions(bench.published) == [1, 2]
+
+
+async def test_an_entry_that_fails_at_its_last_row_leaves_none_of_its_rows(bench: Bench) -> None:
+    taken = bench.entry(Write("wall", (BrickLaid(number=1),)))
+    await bench.committer.append(taken)
+    late = bench.entry(Write("roof", (BrickLaid(number=2),)))
+    late = msgspec.structs.replace(late, writes=[*late.writes, *taken.writes])
+    outcomes = await asyncio.gather(
+        bench.committer.append(late), bench.lay("roof", 3, 0), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [Conflict, list]
+    assert [record.event for record in bench.published] == [BrickLaid(number=1), BrickLaid(number=3)]
 
 
 async def test_versions_are_right_when_none_is_remembered(

@@ -1,0 +1,286 @@
+"""Mango queries: a plan (folder index, ids, or everything), candidates in order, matches, sort, fields."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import msgspec
+
+from events.errors import MailioError
+from node.sync.changes import members_of
+from node.sync.collation import MISSING, key, rank
+from node.sync.database import Database
+from node.sync.incoming import DESIGN
+from node.sync.json_text import Json, parsed
+from node.sync.limits import SyncLimits
+from node.sync.refusal import Refusal, bad_request
+from node.sync.selector import Selector, compiled, field_path, reached
+from projections.view_store import Document
+
+FOLDER_INDEX: Final = "client-folder-created-desc-index"
+"""The index that every user database has (wire spec section 6.1): folder and created, both descending."""
+
+DEFAULT_LIMIT: Final = 25
+_SCANNED: Final = "no index fits this query: documents were looked at one by one"
+_SORTED: Final = "no index has this order: all matches were sorted"
+
+
+class Sort(msgspec.Struct, frozen=True):
+    """The wanted order: field paths, all in one direction."""
+
+    fields: tuple[str, ...] = ()
+    descending: bool = False
+
+
+class Mango(msgspec.Struct, frozen=True, kw_only=True):
+    """One `_find` request. `start` is where the bookmark says that the answer before ended."""
+
+    selector: Selector
+    limit: int = DEFAULT_LIMIT
+    skip: int = 0
+    start: int = 0
+    sort: Sort = Sort()
+    fields: tuple[str, ...] = ()
+    use_index: str = ""
+    stats: bool = False
+    conflicts: bool = False
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """How the candidates are found: in one folder of the index, or in a range of ids."""
+
+    folder: str | None = None
+    created_from: int | None = None
+    created_to: int | None = None
+    descending: bool = False
+    startkey: str | None = None
+    endkey: str | None = None
+    sorts: bool = False
+
+
+class Found(msgspec.Struct, kw_only=True):
+    """What a query gave: matches in order, the bookmark, and how much was looked at."""
+
+    documents: list[tuple[Document, dict[str, Json]]]
+    bookmark: str
+    examined: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+def mango(body: dict[str, Json], limits: SyncLimits) -> Mango:
+    """Read the body of a request; raises refusals."""
+    if "selector" not in body:
+        raise Refusal(400, "missing_required_key", "Missing required key: selector")
+    fields = body.get("fields", [])
+    if fields == "all_fields":
+        fields = []
+    if not isinstance(fields, list) or not all(isinstance(each, str) for each in fields):
+        raise Refusal(400, "invalid_fields", "fields is an array of texts")
+    return Mango(
+        selector=compiled(body["selector"], limits),
+        limit=min(_number(body, "limit", DEFAULT_LIMIT), limits.find_rows),
+        skip=_number(body, "skip", 0),
+        start=_bookmark(body.get("bookmark")),
+        sort=sort_of(body.get("sort", [])),
+        fields=tuple(fields),
+        use_index=index_name(body.get("use_index", "")),
+        stats=body.get("execution_stats") is True,
+        conflicts=body.get("conflicts") is True,
+    )
+
+
+def _number(body: dict[str, Json], name: str, default: int) -> int:
+    value = body.get(name, default)
+    if type(value) is not int or value < 0:
+        raise Refusal(400, f"invalid_{name}_value", f"{name} is a number of 0 or more")
+    return value
+
+
+def sort_of(value: Json) -> Sort:
+    """Read a sort order; CouchDB allows one direction for all fields."""
+    if not isinstance(value, list):
+        raise Refusal(400, "invalid_sort_json", "sort is an array")
+    fields, directions = [], set()
+    for entry in value:
+        match entry:
+            case str():
+                name, direction = entry, "asc"
+            case dict() if len(entry) == 1:
+                ((name, direction),) = entry.items()
+            case _:
+                raise Refusal(400, "invalid_sort_field", "a sort field is a name or {name: direction}")
+        if direction not in {"asc", "desc"}:
+            raise Refusal(400, "invalid_sort_dir", "a sort direction is asc or desc")
+        fields.append(name)
+        directions.add(direction)
+    if len(directions) > 1:
+        raise Refusal(400, "unsupported_mixed_sort", "Sorts currently only support a single direction.")
+    return Sort(tuple(fields), directions == {"desc"})
+
+
+def index_name(value: Json) -> str:
+    """Read `use_index`: a design document's name, or that and the index's name."""
+    match value:
+        case str():
+            return value.removeprefix(DESIGN)
+        case [str(name)] | [str(name), str()]:
+            return name.removeprefix(DESIGN)
+    raise Refusal(400, "invalid_index_name", "use_index is a name or an array of one or two names")
+
+
+def _bookmark(value: Json) -> int:
+    if value in {None, "", "nil"}:
+        return 0
+    try:
+        number = parsed(base64.urlsafe_b64decode(str(value)), 1)
+    except (ValueError, MailioError):
+        number = None
+    if type(number) is not int or number < 0:
+        raise Refusal(400, "invalid_bookmark", "Invalid bookmark value")
+    return number
+
+
+def bookmark_at(place: int) -> str:
+    """Write a bookmark."""
+    return base64.urlsafe_b64encode(str(place).encode()).decode()
+
+
+def plan(query: Mango) -> Plan:
+    """Choose where the candidates come from."""
+    demands = _demands(query.selector.source)
+    folder = demands.get("folder", {}).get("$eq")
+    ordered = query.sort.fields in {(), ("folder",), ("created",), ("folder", "created")}
+    wants_created = "created" in demands or "created" in query.sort.fields
+    if isinstance(folder, str) and ordered and (wants_created or query.use_index == FOLDER_INDEX):
+        low, high = _bounds(demands.get("created", {}))
+        descending = query.sort.descending if query.sort.fields else query.use_index == FOLDER_INDEX
+        return Plan(folder=folder, created_from=low, created_to=high, descending=descending)
+    ids = demands.get("_id", {})
+    by_id = query.sort.fields in {(), ("_id",)}
+    exact = ids.get("$eq")
+    low_id, high_id = ids.get("$gte", ids.get("$gt", exact)), ids.get("$lte", ids.get("$lt", exact))
+    descending = by_id and query.sort.descending
+    start = low_id if isinstance(low_id, str) else None
+    end = high_id if isinstance(high_id, str) else None
+    if descending:
+        start, end = end, start
+    return Plan(startkey=start, endkey=end, descending=descending, sorts=not by_id)
+
+
+def _demands(selector: Json) -> dict[str, dict[str, Json]]:
+    """Operators that every match must fulfil, by field: those of the top level and of `$and`."""
+    found: dict[str, dict[str, Json]] = {}
+    for name, value in selector.items() if isinstance(selector, dict) else ():
+        if name == "$and" and isinstance(value, list):
+            for each in value:
+                for field, operators in _demands(each).items():
+                    found.setdefault(field, {}).update(operators)
+        elif not name.startswith("$"):
+            operators = value if isinstance(value, dict) else {"$eq": value}
+            found.setdefault(name, {}).update(operators)
+    return found
+
+
+def _bounds(operators: dict[str, Json]) -> tuple[int | None, int | None]:
+    """Bounds of `created` in whole milliseconds, wide enough for fractions: matches are tested anyway."""
+    low = _first(operators, "$gte", "$gt", "$eq")
+    high = _first(operators, "$lte", "$lt", "$eq")
+    return (None if low is None else math.floor(low), None if high is None else math.ceil(high))
+
+
+def _first(operators: dict[str, Json], *names: str) -> float | None:
+    for name in names:
+        value = operators.get(name)
+        if rank(value) == 3 and abs(value) < 2**62:
+            return float(value) if isinstance(value, float) else int(value)
+    return None
+
+
+class Finder:
+    """Runs queries on one database."""
+
+    def __init__(self, database: Database, limits: SyncLimits) -> None:
+        self._database = database
+        self._limits = limits
+
+    async def find(self, query: Mango) -> Found:
+        """Return the matches of one page. Raises a refusal when too much would have to be looked at."""
+        chosen = plan(query)
+        first = query.start + query.skip
+        last = first + query.limit
+        found = Found(documents=[], bookmark="nil", warnings=_warnings(query, chosen))
+        matches: list[tuple[Document, dict[str, Json]]] = []
+        if query.limit:
+            async for document in self._candidates(chosen):
+                found.examined += 1
+                self._require_room(found.examined, chosen)
+                members = members_of(document.id, document.winner)
+                if not document.id.startswith(DESIGN) and query.selector.matches(members):
+                    matches.append((document, members))
+                if len(matches) >= last and not chosen.sorts:
+                    break
+        if chosen.sorts:
+            matches = _in_order(matches, query.sort)
+        found.documents = matches[first:last]
+        if found.documents:
+            found.bookmark = bookmark_at(first + len(found.documents))
+        return found
+
+    def _candidates(self, chosen: Plan) -> AsyncIterator[Document]:
+        if chosen.folder is not None:
+            return self._database.in_folder(
+                chosen.folder, chosen.created_from, chosen.created_to, descending=chosen.descending
+            )
+        return self._database.in_range(
+            chosen.startkey, chosen.endkey, descending=chosen.descending, bodies=True
+        )
+
+    def _require_room(self, examined: int, chosen: Plan) -> None:
+        if examined > self._limits.find_documents and chosen.folder is None:
+            raise bad_request(
+                f"the query would look at more than {self._limits.find_documents} documents: "
+                f"narrow it by folder and created, with use_index {FOLDER_INDEX}"
+            )
+
+
+def _warnings(query: Mango, chosen: Plan) -> tuple[str, ...]:
+    warnings = []
+    if chosen.folder is None and chosen.startkey is None and chosen.endkey is None:
+        warnings.append(_SCANNED)
+    if chosen.sorts:
+        warnings.append(_SORTED)
+    if query.use_index == FOLDER_INDEX and chosen.folder is None:
+        warnings.append(f"{FOLDER_INDEX} needs one folder, and no other order than folder and created")
+    return tuple(warnings)
+
+
+def _in_order(
+    matches: list[tuple[Document, dict[str, Json]]], sort: Sort
+) -> list[tuple[Document, dict[str, Json]]]:
+    """Sort by field values, then ids; documents without one of the fields are left out, as by an index."""
+    paths = [field_path(name) for name in sort.fields]
+    keyed = [
+        ((*(key(reached(match[1], path)) for path in paths), match[0].id), match)
+        for match in matches
+        if all(reached(match[1], path) is not MISSING for path in paths)
+    ]
+    keyed.sort(key=lambda pair: pair[0], reverse=sort.descending)
+    return [match for _, match in keyed]
+
+
+def picked(members: dict[str, Json], fields: tuple[str, ...]) -> dict[str, Any]:
+    """Keep only some fields of a document, nested ones in their objects."""
+    kept: dict[str, Any] = {}
+    for name in fields:
+        path = field_path(name)
+        value = reached(members, path)
+        if value is MISSING:
+            continue
+        inner = kept
+        for step in path[:-1]:
+            inner = inner.setdefault(step, {})
+        inner[path[-1]] = value
+    return kept

@@ -1,0 +1,149 @@
+"""`_all_docs`: documents in the order of their ids."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from node.sync.call import Call
+from node.sync.json_text import Json
+from node.sync.query import Query
+from node.sync.refusal import query_parse_error
+from node.sync.rendering import Shown, encoded, shown
+from projections.view_store import Document
+
+_FIRST, _LAST = None, "\U0010ffff"
+"""Ids sort after null, booleans and numbers, and before arrays and objects."""
+
+
+class Range(msgspec.Struct, frozen=True, kw_only=True):
+    """Which ids a client asked for. `empty` when no id can lie in it."""
+
+    startkey: str | None = None
+    endkey: str | None = None
+    inclusive_end: bool = True
+    descending: bool = False
+    empty: bool = False
+
+
+async def get_all_docs(call: Call) -> web.StreamResponse:
+    """`GET /{db}/_all_docs`."""
+    return await _all_docs(call, call.query)
+
+
+async def post_all_docs(call: Call) -> web.StreamResponse:
+    """`POST /{db}/_all_docs` with `keys` or any of the parameters."""
+    return await _all_docs(call, call.query.over(await call.json_object()))
+
+
+async def _all_docs(call: Call, query: Query) -> web.StreamResponse:
+    total = (await call.database.info()).doc_count
+    documents = shown(query, call.limits.revisions) if query.flag("include_docs") else None
+    keys = query.texts("keys", call.limits.documents_per_request)
+    if keys is not None:
+        rows, offset = _by_keys(call, query, keys, documents), 0
+    else:
+        asked = _range(query)
+        offset = await call.database.count_before(asked.startkey, descending=asked.descending)
+        offset += query.number("skip") or 0
+        rows = _in_range(call, query, asked, documents)
+    head: dict[str, Any] = {"total_rows": total, "offset": min(offset, total)}
+    if query.flag("update_seq"):
+        head["update_seq"] = await call.database.update_seq()
+    return await _streamed(call, encoded(head)[:-1] + b',"rows":[\n', rows)
+
+
+async def _streamed(call: Call, head: bytes, rows: AsyncIterator[bytes]) -> web.StreamResponse:
+    response = await call.stream()
+    buffer = bytearray(head)
+    separator = b""
+    async for row in rows:
+        buffer += separator + row
+        separator = b",\n"
+        if len(buffer) > 65_536:
+            await response.write(bytes(buffer))
+            buffer.clear()
+    await response.write(bytes(buffer) + b"\n]}\n")
+    await response.write_eof()
+    return response
+
+
+def _range(query: Query) -> Range:
+    descending = query.flag("descending")
+    exact = query.json("key")
+    start, end = query.json("startkey", "start_key"), query.json("endkey", "end_key")
+    if "key" in query:
+        start = end = exact
+    startkey, start_out = _bound(start, "startkey" in query or "start_key" in query or "key" in query)
+    endkey, end_out = _bound(end, "endkey" in query or "end_key" in query or "key" in query)
+    # A bound of another type lies before or behind all ids; the range is empty if it shuts them out.
+    empty = (start_out > 0) != descending if start_out else False
+    empty = empty or ((end_out < 0) != descending if end_out else False)
+    return Range(
+        startkey=startkey,
+        endkey=endkey,
+        inclusive_end=query.flag("inclusive_end", default=True),
+        descending=descending,
+        empty=empty,
+    )
+
+
+def _bound(value: Json, given: bool) -> tuple[str | None, int]:
+    if not given:
+        return None, 0
+    if isinstance(value, str):
+        return value, 0
+    return None, 1 if isinstance(value, list | dict) else -1
+
+
+async def _in_range(call: Call, query: Query, asked: Range, documents: Shown | None) -> AsyncIterator[bytes]:
+    skip, limit = query.number("skip") or 0, query.number("limit")
+    if asked.empty or limit == 0:
+        return
+    place = 0
+    async for document in call.database.in_range(
+        asked.startkey,
+        asked.endkey,
+        inclusive_end=asked.inclusive_end,
+        descending=asked.descending,
+        bodies=documents is not None,
+    ):
+        place += 1
+        if place <= skip:
+            continue
+        yield encoded(await _row(call, document, documents))
+        if limit is not None and place >= skip + limit:
+            return
+
+
+async def _by_keys(
+    call: Call, query: Query, keys: list[str], documents: Shown | None
+) -> AsyncIterator[bytes]:
+    for name in ("startkey", "endkey", "start_key", "end_key", "key"):
+        if name in query:
+            raise query_parse_error(f"`keys` is incompatible with `{name}`")
+    ordered = keys[::-1] if query.flag("descending") else keys
+    skip, limit = query.number("skip") or 0, query.number("limit")
+    ordered = ordered[skip:] if limit is None else ordered[skip : skip + limit]
+    found = await call.database.by_ids(ordered, bodies=False)
+    for key, document in zip(ordered, found, strict=True):
+        if document is None:
+            yield encoded({"key": key, "error": "not_found"})
+            continue
+        whole = await call.database.get(key) if documents is not None else document
+        yield encoded(await _row(call, whole or document, documents))
+
+
+async def _row(call: Call, document: Document, documents: Shown | None) -> dict[str, Any]:
+    value: dict[str, Any] = {"rev": document.winner.rev}
+    row: dict[str, Any] = {"id": document.id, "key": document.id, "value": value}
+    if document.winner.deleted:
+        value["deleted"] = True
+        if documents is not None:
+            row["doc"] = None
+    elif documents is not None:
+        row["doc"] = await call.renderer.document(document, document.winner, documents)
+    return row

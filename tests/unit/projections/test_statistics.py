@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from events.identity import sent_key
+from projections.statistics import SenderStatistics, Statistics
+from projections.stores.embedded import EmbeddedStore
+from tests.factories import OTHER, OWNER, SENDER, TIME, Blobs, interest_shown, message_filed
+from tests.unit.projections.conftest import Fed
+
+
+@pytest.fixture
+def fed(store: EmbeddedStore) -> Fed:
+    return Fed(Statistics(), store)
+
+
+async def test_messages_and_interest_are_counted_for_each_pair(
+    fed: Fed, blobs: Blobs, store: EmbeddedStore
+) -> None:
+    await fed.take(
+        message_filed(blobs),
+        message_filed(blobs),
+        message_filed(blobs, sender="else@beta.example"),
+        interest_shown(message="m1"),
+    )
+    await fed.take(message_filed(blobs), stream=f"mailbox-{OTHER}")
+    statistics = SenderStatistics(store)
+    assert await statistics.received(OWNER, SENDER) == 2
+    assert await statistics.received(OTHER, SENDER) == 1
+    assert await statistics.interest(OWNER, SENDER) == 1
+    assert await statistics.interest(OTHER, SENDER) == 0
+    assert await statistics.sent(OWNER, SENDER) == 0
+    assert await statistics.sent_by_day(OWNER, TIME) == 0
+
+
+async def test_what_one_mailbox_receives_is_what_the_sender_has_sent(
+    fed: Fed, blobs: Blobs, store: EmbeddedStore
+) -> None:
+    await fed.take(message_filed(blobs, sender=f"did:web:mio.beta.example#{OTHER}"))
+    statistics = SenderStatistics(store)
+    assert await statistics.received(OWNER, OTHER) == 1
+    assert await statistics.sent(OTHER, OWNER) == 1
+
+
+async def test_a_name_beside_an_email_makes_no_other_sender(
+    fed: Fed, blobs: Blobs, store: EmbeddedStore
+) -> None:
+    await fed.take(message_filed(blobs, sender=f"A Friend <{SENDER}>"), message_filed(blobs, sender=SENDER))
+    assert await SenderStatistics(store).received(OWNER, SENDER) == 2
+
+
+async def test_a_counter_is_stored_with_the_hashes_of_its_pair(fed: Fed, blobs: Blobs) -> None:
+    await fed.take(message_filed(blobs), message_filed(blobs))
+    key = sent_key(SENDER, OWNER)
+    _, sender, recipient = key.split(":")
+    body = (await fed.document("email_statistics", key)).winner.body
+    assert msgspec.json.decode(body) == {"sender": sender, "recipient": recipient, "count": 2}
+
+
+async def test_a_counter_rises_in_one_batch_as_in_many(blobs: Blobs, tmp_path: object) -> None:
+    from pathlib import Path
+
+    events = [message_filed(blobs) for _ in range(5)]
+    digests = set()
+    for batches in (1, 5):
+        store = EmbeddedStore.open(Path(str(tmp_path)) / f"{batches}.sqlite", revs_limit=1)
+        fed = Fed(Statistics(), store)
+        size = len(events) // batches
+        for start in range(0, len(events), size):
+            await fed.take(*events[start : start + size])
+        digests.add(await store.digest())
+        await store.close()
+    assert len(digests) == 1
