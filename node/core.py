@@ -135,6 +135,9 @@ class Core:
     async def start(self) -> None:
         """Let the runners, the dispatcher and the actors' sweeper go."""
         await self.views.prepare()
+        couchdb = self.settings.couchdb
+        if couchdb.url:
+            await self.views.connect_couchdb(couchdb.url, couchdb.prefix, self.blobs, self.settings.views)
         self._tasks = [asyncio.create_task(self.dispatcher.run(), name="dispatcher")]
         self._tasks.append(asyncio.create_task(self.actors.run(), name="actors"))
         for name, runner in self.views.runners.items():

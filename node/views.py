@@ -13,6 +13,7 @@ from projections.directory import Directory
 from projections.rebuild import build
 from projections.runner import Runner, RunnerLimits
 from projections.statistics import Statistics
+from projections.stores.couchdb import CouchdbStore
 from projections.stores.embedded import EmbeddedStore
 from projections.userdb import Blobs, UserDatabases
 from projections.view_store import View
@@ -67,6 +68,7 @@ class Views:
             name: EmbeddedStore.open(store_path(folder, name), revs_limit=revs_limit(name))
             for name in self.views
         }
+        self.couchdb: dict[str, CouchdbStore] = {}
         self.runners = {
             name: Runner(view, self.stores[name], log, limits) for name, view in self.views.items()
         }
@@ -75,10 +77,20 @@ class Views:
         """Return when a view shows everything up to a position of the log."""
         await self.runners[view].reached(position)
 
+    async def connect_couchdb(self, url: str, prefix: str, blobs: Blobs, limits: RunnerLimits) -> None:
+        """Feed a CouchDB with the same views, each by a runner of its own.
+
+        Raises Misconfigured when it refuses us, StorageUnavailable when it does not answer.
+        """
+        for name, view in self.views.items():
+            store = await CouchdbStore.connect(url, blobs, view=name, prefix=prefix)
+            self.couchdb[name] = store
+            self.runners[f"couchdb/{name}"] = Runner(view, store, self._log, limits)
+
     async def prepare(self) -> None:
         """Before the runners go: make those views again that they could not continue."""
-        for name, runner in self.runners.items():
-            if reason := await runner.needs_rebuild():
+        for name in self.stores:
+            if reason := await self.runners[name].needs_rebuild():
                 _messages.warning("view is made again", view=name, reason=reason)
                 path = aside_path(self.folder, name)
                 EmbeddedStore.remove(path)
@@ -110,5 +122,5 @@ class Views:
 
     async def close(self) -> None:
         """Release the stores."""
-        for store in self.stores.values():
+        for store in (*self.stores.values(), *self.couchdb.values()):
             await store.close()

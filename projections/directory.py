@@ -276,7 +276,7 @@ class AccountDirectory:
         """Find an account by an email as somebody wrote it; what is no email belongs to nobody."""
         try:
             found = await self._get(EMAILS, normalise_email(email), _Email)
-        except InvalidInput:
+        except (InvalidInput, UnicodeEncodeError):
             return None
         return await self.by_address(found.address) if found else None
 
@@ -309,6 +309,11 @@ class AccountDirectory:
         return [credential for credential in found if credential is not None]
 
     async def _get(self, database: str, id: str, kind: type[Content]) -> Content | None:  # noqa: A002
+        try:
+            # Strangers' bytes come as lone surrogates: no name of ours has any.
+            id.encode()
+        except UnicodeEncodeError:
+            return None
         return _decoded(await self._documents.get(database, id), kind)
 
 

@@ -11,7 +11,7 @@ from enum import Enum
 
 import msgspec
 
-from events.errors import MailioError
+from events.errors import Conflict, MailioError
 from events.log.clock import SystemClock
 from events.log.log import Clock, Log
 from projections.feeder import Feeder, ParkingStore, RunnerLimits
@@ -124,10 +124,13 @@ async def build(
 ) -> Feeder:
     """Bring a store from where it is to position `upto`; return the feeder that did it.
 
-    Raises RebuildCancelled and what the log raises when it can't be read.
+    Raises RebuildCancelled, what the log raises when it can't be read, and Conflict when the store was begun
+    by another schema of the view or is further than `upto` (it can't go back).
     """
     feeder = Feeder(view, store, log, RunnerLimits(batch=BATCH))
     await feeder.start()
+    if await store.schema() not in {0, view.schema} or feeder.position > upto:
+        raise Conflict(f"view {view.name}: what was built can't be continued: remove it and begin again")
     meter = _Meter(feeder.position, upto, progress, clock or SystemClock())
     while feeder.position < upto:
         _go_on(cancelled)

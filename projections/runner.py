@@ -65,6 +65,8 @@ class Runner:
         self._ended = asyncio.Event()
         self._running = False
         self._feeding = asyncio.Lock()
+        # Of two wishes for one event, a rebuild would follow the later.
+        self._retrying = asyncio.Lock()
 
     # Watching
 
@@ -219,22 +221,20 @@ class Runner:
         number. Raises NotFound when nothing is parked there, Conflict when it failed again (it stays parked,
         with the new reason), Busy.
         """
-        await self._require_parked(position)
-        wish = ViewEventRetried(view=self.view.name, position=position)
-        (recorded,) = await self._log.append(Write(STREAM, (wish,)), origin=OPERATOR)
-        await self.reached(recorded.position)
-        async with self._feeding:  # the batch is over: what worked is off the list
-            reason = (await self.store.parked()).get(position)
+        async with self._retrying:
+            if position not in await self.store.parked():
+                raise NotFound(f"view {self.view.name} has nothing parked at {position}")
+            wish = ViewEventRetried(view=self.view.name, position=position)
+            (recorded,) = await self._log.append(Write(STREAM, (wish,)), origin=OPERATOR)
+            await self.reached(recorded.position)
+            async with self._feeding:  # the batch is over: what worked is off the list
+                reason = (await self.store.parked()).get(position)
         if reason is not None:
             raise Conflict("it failed again and stays parked", reason)
 
     async def drop(self, position: int) -> None:
         """Take an event off the list of parked ones. A rebuild tries it again. Raises NotFound."""
         if not await self.store.unpark(position):
-            raise NotFound(f"view {self.view.name} has nothing parked at {position}")
-
-    async def _require_parked(self, position: int) -> None:
-        if position not in await self.store.parked():
             raise NotFound(f"view {self.view.name} has nothing parked at {position}")
 
 

@@ -102,7 +102,7 @@ def writes(events: Sequence[Event], owner: str = OWNER) -> tuple[Write, ...]:
 
 def message_filed(blobs: Blobs, **members: Any) -> MessageFiled:
     number = next(_numbers)
-    given = {
+    given: dict[str, Any] = {
         "id": f"message-{number}",
         "mail": f"mail-{number}",
         "transport": Transport.SMTP,
@@ -120,7 +120,7 @@ def message_filed(blobs: Blobs, **members: Any) -> MessageFiled:
 def document_written(blobs: Blobs, *revisions: str, **members: Any) -> DocumentWritten:
     """A device's revision; `body` (a dict) is put into the blobs."""
     body = members.pop("body", None)
-    given = {
+    given: dict[str, Any] = {
         "id": "document-1",
         "revisions": revisions or ("1-a",),
         "kind": "own",
@@ -146,7 +146,7 @@ def folder_removed(id: str = "f1") -> FolderRemoved:  # noqa: A002
 
 
 def stored_attachment(name: str = "photo.png", **members: Any) -> StoredAttachment:
-    given = {
+    given: dict[str, Any] = {
         "name": name,
         "content_type": "image/png",
         "length": 3,
@@ -158,7 +158,7 @@ def stored_attachment(name: str = "photo.png", **members: Any) -> StoredAttachme
 
 def account_opened(**members: Any) -> AccountOpened:
     address = members.get("address", OWNER)
-    given = {
+    given: dict[str, Any] = {
         "address": address,
         "email": EMAIL,
         "email_hash": EMAIL_HASH,

@@ -173,6 +173,16 @@ class _LogConnectionPool(SQLiteConnectionPool):
         connection.row_factory = sqlite3.Row
         return LogConnection(connection, self.max_age)
 
+    def close(self) -> None:
+        """Close the pool once every connection has been given back.
+
+        The library closes those in use as well; the driver crashes the interpreter when another thread is
+        inside one of them.
+        """
+        with self._put_condition:
+            self._put_condition.wait_for(lambda: not self._in_use, timeout=BUSY_SECONDS)
+            super().close()
+
 
 class LogDatastore(SQLiteDatastore):
     """The pool of a log file's connections: one writer at a time, several readers."""

@@ -121,7 +121,8 @@ async def mailbox_list(core: Core, arguments: Arguments) -> AsyncIterator[Answer
     limit = arguments.get("limit", 20)
     if not isinstance(limit, int) or not 1 <= limit <= MAX_LISTED:
         raise InvalidInput(f"limit is a number from 1 to {MAX_LISTED}")
-    newest = await core.views.stores["userdb"].documents_since(entry.database, descending=True)
+    store = core.views.stores["userdb"]
+    newest = await store.documents_since(entry.database, limit=MAX_LISTED, descending=True)
     messages = (summary for summary in map(summarise, newest) if summary is not None)
     yield {"messages": list(islice(messages, limit))}
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from events.errors import MailioError, Misconfigured
-from node.cli import accounts, inspection, parked, running, views
+from node.cli import accounts, handshakes, inspection, parked, running, views
 from node.cli.context import Context, find_configuration
 from node.cli.output import complain
 
@@ -30,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(accounts.app, name="account")
+app.add_typer(handshakes.app, name="handshake")
 app.add_typer(parked.app, name="parked")
 running.register(app)
 inspection.register(app)
@@ -44,7 +45,7 @@ def configure(
         typer.Option(
             "--config",
             "-c",
-            help="Configuration file; else $MAILIO_CONFIG, ./node.toml, ./var/node.toml, /etc/mailio/node.toml.",
+            help="Configuration; else $MAILIO_CONFIG, ./node.toml, ./var/node.toml, /etc/mailio/node.toml.",
             show_default=False,
         ),
     ] = None,

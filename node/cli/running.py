@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command()(init)
     app.command()(run)
     app.command()(status)
+    app.command()(send_test)
 
 
 def init(context: typer.Context) -> None:
@@ -84,3 +85,23 @@ def status(context: typer.Context, as_json: Json = False) -> None:
     )
     rows = [(name, view["position"], view["lag"]) for name, view in answer["views"].items()]
     print_table(("view", "position", "behind"), rows, "no views")
+
+
+def send_test(
+    context: typer.Context,
+    recipient: Annotated[str, typer.Argument(help="Email of an account on this node.")],
+    sender: Annotated[str, typer.Option(help="Envelope sender and author.")] = "friend@beta.example",
+    subject: Annotated[str, typer.Option(help="Subject.")] = "A test message",
+    file: Annotated[
+        Path | None, typer.Option(help="Send this message (RFC 5322) instead.", show_default=False)
+    ] = None,
+) -> None:
+    """Hand a message to the node's own SMTP door, as another server would.
+
+    Example: mailio-node send-test someone@alpha.example --sender friend@beta.example
+    """
+    from node.cli.sending import hand_in, small_message
+
+    settings = context_of(context).settings
+    raw = file.read_bytes() if file else small_message(sender, recipient, subject)
+    console.print(hand_in(settings.smtp.listen, sender, recipient, raw), markup=False)

@@ -23,6 +23,9 @@ FORMATTING_BUDGET = 1_000_000
 ATTRIBUTES = 500
 """Attributes of one tag: the parser compares each with all before it."""
 
+REFERENCE_BUDGET = 10_000_000_000
+"""Ampersands times length: the tokeniser moves the rest of the text at each. The limit is some 150 ms."""
+
 _SCHEMES = {"http", "https", "mailto", "tel", "cid", "data"}
 # Wire spec section 5.6: cid, http, https, data, relative. mailto and tel are what letters are made of.
 
@@ -118,14 +121,15 @@ _ATTRIBUTE_SYNTAX = r"""(?:=[^\t\n\f\r />=]*+|[^\t\n\f\r />=]++)
 _ATTRIBUTE = re.compile(_ATTRIBUTE_SYNTAX, re.VERBOSE)
 _TOKEN = re.compile(
     rf"""<!--(?:-?>|.*?(?:--!?>|\Z))
-      | <(?P<raw>style|title|script)\b[^<>]*+>(?:[^<]|<!--)*+</(?P=raw)[\t\n\f\r ]*+>
-      | <(?:[!?]|/[^a-z>])[^>]*+>
+      | <(?P<raw>style|title|script)\b[^<>]*+>(?:[^<]++|<!--)*+</(?P=raw)[\t\n\f\r ]*+>
+      | <(?:[!?]|/[^a-z>])[^>]*+>?
       | <(?P<close>/?)(?P<name>[a-z][^\t\n\f\r />]*+)
-        (?P<attributes>(?:[\t\n\f\r /]++|{_ATTRIBUTE_SYNTAX})*+)>
+        (?P<attributes>(?:[\t\n\f\r /]++|{_ATTRIBUTE_SYNTAX})*+)>?
     """,
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
-# Tags and comments as the HTML standard cuts them (section 13.2.5).
+# Tags and comments as the HTML standard cuts them (section 13.2.5). Each goes at least to where its search
+# ended, so that no text is looked at twice.
 
 
 class _Estimate:
@@ -147,6 +151,8 @@ class _Estimate:
         self.formattings += self.formatting
         self.doubtful = self.doubtful or name in _UNTRUSTED
         if name not in _VOID:
+            if not self.doubtful and name in _OPTIONAL_END and self.stack and self.stack[-1] == name:
+                self.stack.pop()
             self.stack.append(name)
             self.formatting += name in _FORMATTING
 
@@ -170,6 +176,8 @@ def is_too_complex(html: str) -> bool:
     """Tell, in linear time, whether parsing this HTML would cost more than the budgets allow."""
     if len(html) <= 4_096 and html.count("<") <= 200:
         return False
+    if html.count("&") * len(html) > REFERENCE_BUDGET:
+        return True
     estimate = _Estimate()
     for token in _TOKEN.finditer(html):
         name = token["name"]

@@ -83,7 +83,7 @@ class Structure(msgspec.Struct, frozen=True, kw_only=True):
 def inspect(raw: bytes, limits: MimeLimits | None = None) -> Structure:
     """Look at the form of a message, in linear time. Never raises."""
     limits = limits or MimeLimits()
-    block = split_block(raw, 0, limits.header_block + 1)
+    block = split_block(raw)
     longest = max((len(field.raw) for field in block.fields), default=0)
     received = sum(field.key == "received" for field in block.fields)
     senders = [field.raw for field in block.fields if field.key == "from"]

@@ -54,7 +54,9 @@ class StartTls(msgspec.Struct, frozen=True):
 
 
 class Close(msgspec.Struct, frozen=True):
-    """Close once everything sent has left."""
+    """Close once everything sent has left. `linger`: the client may still be sending, let it read first."""
+
+    linger: bool
 
 
 class Note(msgspec.Struct, frozen=True):

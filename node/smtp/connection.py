@@ -55,6 +55,8 @@ class Connection(asyncio.Protocol):
         self._reading = True
         self._detailed = bool(_log.is_enabled_for(logging.DEBUG))
         self._choked = self._unanswered = False
+        self._handing_over = self._gone = False
+        self._decrypted = b""
         self._greeting: asyncio.TimerHandle | None = None
         self.key = ""
 
@@ -86,6 +88,9 @@ class Connection(asyncio.Protocol):
         session = self._session
         if session is None:
             return
+        if self._handing_over:
+            self._decrypted += data
+            return
         try:
             self._perform(session.receive(data, self._door.clock.now()))
         except Exception:  # noqa: BLE001 - the client is told to come again, the operator what happened
@@ -103,6 +108,9 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Leave the door. A message that is being accepted goes on being accepted."""
+        if self._gone:
+            return
+        self._gone = True
         self._transport = None
         if self._greeting is not None:
             self._greeting.cancel()
@@ -154,15 +162,15 @@ class Connection(asyncio.Protocol):
             self._perform(self._session.greet(self._door.clock.now()))
 
     def _perform(self, actions: list[Action]) -> None:
-        out = b""
+        out: list[bytes] = []
         for action in actions:
             if isinstance(action, Send):
-                out += action.data
+                out.append(action.data)
             elif isinstance(action, Note):
                 self._record(action)
             else:
                 self._write(out)
-                out = b""
+                out = []
                 self._carry_out(action)
         self._write(out)
 
@@ -175,13 +183,24 @@ class Connection(asyncio.Protocol):
         elif isinstance(action, StartTls):
             self._pause()
             self._task = self._door.hold(self._start_tls())
-        elif self._transport is not None:
-            self._cut_at = self._door.farewell()
-            self._transport.close()
+        else:
+            self._close(action)
 
-    def _write(self, data: bytes) -> None:
-        if data and self._transport is not None:
-            self._transport.write(data)
+    def _close(self, action: Close) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        self._cut_at = self._door.farewell()
+        if action.linger and transport.can_write_eof():
+            # Closing with unread input resets the connection, and the client may lose our last reply.
+            transport.write_eof()
+        else:
+            transport.close()
+
+    def _write(self, lines: list[bytes]) -> None:
+        """Send the replies to one segment in one segment (RFC 2920 section 3.2)."""
+        if lines and self._transport is not None:
+            self._transport.write(b"".join(lines))
 
     def _ask(self, question: Awaitable[Recipient | str], action: Admit | Accept) -> None:
         self._asked_at = self._door.clock.now()
@@ -212,22 +231,35 @@ class Connection(asyncio.Protocol):
 
     async def _start_tls(self) -> None:
         session, transport, context = self._session, self._transport, self._door.tls
-        if session is None or transport is None or context is None:
+        if session is None or transport is None or context is None or session.phase is Phase.CLOSED:
             return
+        # From here on the loop decrypts: what comes in while the handshake ends is the client's first
+        # command over TLS. What came before the next line was plain text, and ended the session.
+        self._handing_over = True
         timeout = self._door.shared.limits.handshake_seconds
         try:
             secure = await self._loop.start_tls(
                 transport, self, context, server_side=True, ssl_handshake_timeout=timeout
             )
         except (OSError, ssl.SSLError) as error:
-            self._door.counters.tls_failures += 1
-            session.ending = session.ending or f"TLS handshake failed: {error}"
-            transport.abort()
+            self._fail_tls(str(error) or type(error).__name__)
             return
-        if secure is None or session.phase is Phase.CLOSED:
+        if secure is None:
+            self._fail_tls("connection lost")
             return
-        self._transport, self._reading = secure, True
+        self._transport, self._reading, self._handing_over = secure, True, False
         self._perform(session.secured(describe_tls(secure), self._door.clock.now()))
+        if self._decrypted:
+            data, self._decrypted = self._decrypted, b""
+            self.data_received(data)
+
+    def _fail_tls(self, why: str) -> None:
+        self._door.counters.tls_failures += 1
+        if self._session is not None:
+            self._session.ending = self._session.ending or f"TLS handshake failed: {why}"
+        self.abort()
+        # asyncio does not tell the protocol when a connection is lost during the handshake.
+        self.connection_lost(None)
 
     def _pause(self) -> None:
         if self._reading and self._transport is not None and not self._transport.is_closing():

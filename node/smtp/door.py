@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Coroutine
 from typing import Any
 
+import structlog
+
 from events.errors import Misconfigured
 from events.log.log import Clock
 from node.smtp import replies
@@ -21,6 +23,12 @@ from node.smtp.session import Shared
 
 SWEEP_SECONDS = 1.0
 """How often the sessions' times are looked at: one timer for all, instead of one re-armed per command."""
+
+ABORT_SECONDS = 5.0
+"""How long a cut connection may take to be gone: longer would be a fault of the event loop."""
+
+
+_log = structlog.get_logger("smtp")
 
 
 class DoorCounters:
@@ -85,7 +93,9 @@ class SmtpDoor:
         try:
             await asyncio.wait_for(self._empty.wait(), seconds)
         except TimeoutError:
-            self._abort()
+            for connection in tuple(self._connections):
+                connection.abort()
+            await self._all_gone()
         if self._tasks:
             # What the node is still storing for clients that left: their mail counts all the same.
             await asyncio.wait(self._tasks, timeout=seconds)
@@ -141,13 +151,16 @@ class SmtpDoor:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    async def _all_gone(self) -> None:
+        """Wait for the loop's next turns, in which transports tell of their loss."""
+        try:
+            await asyncio.wait_for(self._empty.wait(), ABORT_SECONDS)
+        except TimeoutError:
+            _log.error("connections left after abort", connections=self.sessions)
+
     def _sweep_again(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep_again)
         self.sweep()
-
-    def _abort(self) -> None:
-        for connection in tuple(self._connections):
-            connection.abort()
 
 
 def _why(error: OSError) -> str:

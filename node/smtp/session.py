@@ -437,7 +437,7 @@ class SmtpSession:
             self._send(reply)
         self.ending = ending or (reply.reason if reply else "")
         self._end()
-        self._out.append(Close())
+        self._out.append(Close(linger=reply not in (replies.GOODBYE, replies.SHUTTING_DOWN)))
 
     def _end(self) -> None:
         self.phase = Phase.CLOSED

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from node.sync.database import Database
@@ -19,6 +20,15 @@ from node.sync.refusal import Refusal, bad_request, too_large
 from node.sync.rendering import Renderer, encoded
 
 
+class Room(msgspec.Struct, frozen=True, kw_only=True):
+    """What all calls of the door share."""
+
+    blobs: Blobs
+    writes: ClientWrites
+    feeds: Feeds
+    limits: SyncLimits
+
+
 class Call:
     """A request of one user to their own database. `path` holds the decoded segments after its name."""
 
@@ -27,24 +37,22 @@ class Call:
         request: web.Request,
         address: str,
         path: tuple[str, ...],
+        *,
         database: Database,
-        blobs: Blobs,
-        writes: ClientWrites,
-        feeds: Feeds,
-        limits: SyncLimits,
+        room: Room,
         headers: Mapping[str, str],
     ) -> None:
         self.request = request
         self.address = address
         self.path = path
         self.database = database
-        self.blobs = blobs
-        self.feeds = feeds
-        self.limits = limits
+        self.blobs = room.blobs
+        self.feeds = room.feeds
+        self.limits = room.limits
         self.headers = {"Cache-Control": "must-revalidate", **headers}
         self.query = Query(request.query)
-        self.renderer = Renderer(database, blobs)
-        self._writes = writes
+        self.renderer = Renderer(database, room.blobs)
+        self._writes = room.writes
 
     # Reading
 
@@ -54,10 +62,9 @@ class Call:
 
     async def json(self) -> Json:
         """Read a JSON body; an empty one is an empty object. Raises refusals."""
-        declared = self.request.headers.get("Content-Type")
-        if declared is not None and self.request.content_type not in {"application/json", "text/json"}:
-            if self.request.can_read_body:
-                raise Refusal(415, "bad_content_type", "Content-Type must be application/json")
+        named = "Content-Type" in self.request.headers and self.request.can_read_body
+        if named and self.request.content_type not in {"application/json", "text/json"}:
+            raise Refusal(415, "bad_content_type", "Content-Type must be application/json")
         body = await self.body()
         return parsed(body, self.limits.json_depth) if body else {}
 

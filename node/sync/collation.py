@@ -58,4 +58,4 @@ def text_key(text: str) -> tuple[str, str, str]:
 def compare(left: Json, right: Json) -> int:
     """Return below, above or equal to 0 as the left value stands to the right one."""
     a, b = key(left), key(right)
-    return (a > b) - (a < b)
+    return int(a > b) - int(a < b)

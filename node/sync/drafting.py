@@ -101,7 +101,7 @@ class Drafting:
     async def _files(
         self, standing: _Standing, sent: Incoming, ancestors: Sequence[str], generation: int
     ) -> tuple[StoredAttachment, ...]:
-        """Turn the attachments as sent into stored ones. Only bytes sent here, or the document's own, count."""
+        """Turn attachments as sent into stored ones: bytes sent here, or the document's own."""
         files = []
         for file in sent.attachments:
             if file.data is None:

@@ -11,7 +11,7 @@ import msgspec
 
 from events.errors import MailioError
 from node.sync.changes import members_of
-from node.sync.collation import MISSING, key, rank
+from node.sync.collation import MISSING, key
 from node.sync.database import Database
 from node.sync.incoming import DESIGN
 from node.sync.json_text import Json, parsed
@@ -194,8 +194,8 @@ def _bounds(operators: dict[str, Json]) -> tuple[int | None, int | None]:
 def _first(operators: dict[str, Json], *names: str) -> float | None:
     for name in names:
         value = operators.get(name)
-        if rank(value) == 3 and abs(value) < 2**62:
-            return float(value) if isinstance(value, float) else int(value)
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**62:
+            return value
     return None
 
 

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from events.errors import Busy, MailboxFull, MailioError
+from events.errors import Busy, MailboxFull, MailioError, StorageUnavailable
 from events.event import Recorded
 from events.log.log import Clock, Origin
 from events.mailbox import DocumentDraft, WriteDocuments
@@ -49,6 +49,7 @@ class ClientWrites:
         visibility: Visibility,
         blobs: Blobs,
         handshakes: HandshakeVerifier,
+        *,
         clock: Clock,
         limits: SyncLimits,
         quota: int = 0,
@@ -105,7 +106,8 @@ class ClientWrites:
             try:
                 async with asyncio.timeout(self._limits.view_wait_ms / 1000):
                     await self._visibility.reached(position)
-            except TimeoutError:
+            except (TimeoutError, Busy, StorageUnavailable):
+                # What was written is durable; it only can't be seen yet.
                 return False
             self._unseen.pop(address, None)
         return True

@@ -1,4 +1,4 @@
-"""`_local` documents: where clients keep how far a replication came. They are no events and not replicated."""
+"""`_local` documents: how far a replication came. They are no events, and are not replicated."""
 
 from __future__ import annotations
 

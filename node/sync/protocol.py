@@ -6,15 +6,15 @@ answer, and so does a request without identity.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection
 from typing import Final
 
+import structlog
 from aiohttp import web
 
 from events.errors import MailioError
 from events.identity import userdb_name
-from node.sync.call import Call, json_answer
+from node.sync.call import Call, Room, json_answer
 from node.sync.database import Database
 from node.sync.feeds import Feeds
 from node.sync.intake import ClientWrites
@@ -28,12 +28,15 @@ COUCHDB_VERSION: Final = "3.3.3"
 """The version of CouchDB whose answers this door gives; some clients look at it."""
 
 METHODS: Final = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
-_REQUEST_HEADERS: Final = "Accept, Authorization, Content-Type, Content-Length, If-Match, If-None-Match, Last-Event-ID, Origin, Range"
+_REQUEST_HEADERS: Final = (
+    "Accept, Authorization, Content-Type, Content-Length, If-Match, If-None-Match, Last-Event-ID, Origin, "
+    "Range"
+)
 _EXPOSED: Final = "Content-Length, Content-Range, Content-Type, ETag, Location, Set-Cookie"
 _PREFLIGHT_SECONDS: Final = "2592000"
 """Thirty days (wire spec section 7.3)."""
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger("sync")
 
 
 class SyncDoor:
@@ -53,7 +56,6 @@ class SyncDoor:
     ) -> None:
         """`store` holds the view `userdb`; `origins` are the web origins that may call (wire spec 7.3)."""
         self._store = store
-        self._blobs = blobs
         self._authenticate = authenticate
         self._writes = writes
         self._limits = limits
@@ -61,6 +63,7 @@ class SyncDoor:
         self._node_id = node_id
         self._version = version
         self.feeds = Feeds(limits)
+        self._room = Room(blobs=blobs, writes=writes, feeds=self.feeds, limits=limits)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer one request to a database."""
@@ -73,17 +76,7 @@ class SyncDoor:
             identity = await self._authenticate(request)
             database = self._own(identity, raw_database)
             path = segments(raw_tail) if raw_tail else ()
-            call = Call(
-                request,
-                identity.address,
-                path,
-                database,
-                self._blobs,
-                self._writes,
-                self.feeds,
-                self._limits,
-                headers,
-            )
+            call = Call(request, identity.address, path, database=database, room=self._room, headers=headers)
             return await handler_of(path, request.method)(call)
         except MailioError as error:
             return _refused(request, error, headers)
@@ -167,7 +160,8 @@ def _preflight(headers: dict[str, str]) -> web.Response:
 def _refused(request: web.Request, error: MailioError, headers: dict[str, str]) -> web.Response:
     refusal = refusal_of(error)
     if refusal.status >= 500:
-        _log.error("sync door: %s %s: %s", request.method, request.rel_url.raw_path[:200], error)
+        path = request.rel_url.raw_path[:200]
+        _log.error("not answered", method=request.method, path=path, status=refusal.status, error=str(error))
     extra = {"Retry-After": "5"} if refusal.status in {429, 503} else {}
     if refusal.status == 401:
         extra["WWW-Authenticate"] = 'Basic realm="mailio"'

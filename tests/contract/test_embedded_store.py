@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sqlite3
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -20,6 +22,8 @@ from projections.stores.embedded import EmbeddedStore
 from projections.stores.reading import Missing
 from projections.view_store import Change
 from tests.fakes.view_changes import DATABASE, MemoryBlobs, change
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -456,6 +460,32 @@ async def test_a_reader_sees_the_store_of_a_running_writer_and_cannot_write(tmp_
         await reader.write([], 12, 1)
     await reader.close()
     await store.close()
+
+
+async def test_batches_survive_the_death_of_the_process(tmp_path: Path) -> None:
+    program = """if True:
+        import asyncio, os, signal, sys
+        from pathlib import Path
+        from projections.stores.embedded import EmbeddedStore
+        from tests.fakes.view_changes import change
+
+        async def main():
+            store = EmbeddedStore.open(Path(sys.argv[1]))
+            for n in range(1, 2000, 50):
+                await store.write([change(f"m{k}", k) for k in range(n, n + 50)], n + 49, 1)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        asyncio.run(main())
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, str(tmp_path / "v"), cwd=ROOT
+    )
+    assert await process.wait() == -signal.SIGKILL
+    for readonly in (True, False):
+        store = EmbeddedStore.open(tmp_path / "v", readonly=readonly)
+        assert await store.checkpoint() == 2000
+        assert (await store.info(DATABASE)).doc_count == len(await store.documents_since(DATABASE)) == 2000
+        await store.close()
 
 
 def test_a_missing_store_is_not_made_by_a_reader(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Event
 from types import ModuleType
 from typing import Any
 from uuid import uuid4
@@ -79,3 +81,29 @@ class TestApplicationRecorder(_OnDisk, library.ApplicationRecorderTestCase):  # 
 
 class TestNonInterleavingPositions(_OnDisk, library.NonInterleavingNotificationIDsBaseCase):  # type: ignore[misc]
     insert_num = 100
+
+
+def test_a_pool_closes_only_after_its_connections_were_given_back(tmp_path: Path) -> None:
+    datastore = LogDatastore(str(tmp_path / "log.db"))
+    LogRecorder(datastore).create_table()
+    inside, leave, closed = Event(), Event(), Event()
+
+    def read() -> None:
+        with datastore.transaction(commit=False) as cursor:
+            inside.set()
+            leave.wait(5)
+            cursor.execute("SELECT count(*) FROM events")
+            assert not closed.is_set()
+
+    def close() -> None:
+        datastore.close()
+        closed.set()
+
+    with ThreadPoolExecutor(2) as threads:
+        reading = threads.submit(read)
+        inside.wait(5)
+        closing = threads.submit(close)
+        assert not closed.wait(0.1)
+        leave.set()
+        reading.result()
+        closing.result()

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from events.errors import Conflict
 from events.event import Event
 from events.log.clock import VirtualClock
 from projections.directory import Directory
@@ -110,7 +111,7 @@ async def _built(view: View, log: MemoryLog, path: Path, sizes: Sequence[int]) -
 @pytest.mark.parametrize(
     "view", [UserDatabases(BLOBS), Statistics(), Directory()], ids=lambda view: view.name
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(story=_stories, sizes=st.lists(st.integers(1, 9), min_size=1, max_size=4))
 async def test_any_batches_give_the_same_bytes(
     view: View, story: list[tuple[Event, str]], sizes: list[int]
@@ -262,6 +263,16 @@ async def test_a_cancelled_build_can_be_continued(node: Node) -> None:
         await build(node.view, node.log, node.aside, upto)
         assert await node.aside.checkpoint() == upto
     assert await node.aside.digest() == await node.live.digest()
+
+
+async def test_a_store_that_is_too_far_or_of_another_schema_is_not_continued(node: Node) -> None:
+    await build(node.view, node.log, node.aside, 5)
+    with pytest.raises(Conflict):
+        await build(node.view, node.log, node.aside, 4)
+    node.view.schema = 2
+    with pytest.raises(Conflict):
+        await build(node.view, node.log, node.aside, 9)
+    assert await node.aside.checkpoint() == 5
 
 
 async def test_an_event_that_was_parked_and_retried_keeps_its_number_in_a_rebuild(node: Node) -> None:

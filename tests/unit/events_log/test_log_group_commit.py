@@ -43,8 +43,12 @@ class FaultyJournal(SqliteJournal):
         self.gate = threading.Event()
         self.gate.set()
         self.committing = threading.Event()
-        connection = self.datastore.pool.get_connection(is_writer=True)
-        super().__init__(connection, Codec())  # type: ignore[arg-type]
+        self.pooled = self.datastore.pool.get_connection(is_writer=True)
+        super().__init__(self.pooled, Codec())  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        self.datastore.pool.put_connection(self.pooled)
+        self.datastore.close()
 
     def begin(self) -> None:
         if self.fault == "begin":
@@ -87,7 +91,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     yield bench
     bench.journal.gate.set()
     await bench.committer.drain()
-    bench.journal.datastore.close()
+    bench.journal.close()
 
 
 def positions(records: list[Recorded]) -> list[int]:

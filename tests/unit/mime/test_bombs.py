@@ -104,6 +104,8 @@ BOMBS = {
     "nested formatting": (html(b"<b><p>"), 100_000),
     "comments": (html(b"<!--"), 200_000),
     "quotes": (html(b"<a b='"), 100_000),
+    "declarations": (html(b"<!a"), 100_000),
+    "styles": (html(b"<style><!--"), 50_000),
     "entities": (html(b"&amp"), 200_000),
     "brackets": (html(b"<"), 400_000),
 }
@@ -111,7 +113,7 @@ BOMBS = {
 
 def best_time(work: Callable[[bytes], object], raw: bytes) -> float:
     times = []
-    for _ in range(3):
+    for _ in range(2):
         begin = time.process_time()
         work(raw)
         times.append(time.process_time() - begin)
@@ -165,6 +167,7 @@ def test_beyond_the_limits_nothing_is_lost() -> None:
         "<div>" * 100_000,
         "<p>" + "".join(f"<b id={n}>" for n in range(1_000)) + "</p>" + "<p>x</p>" * 2_000,
         "<a " + " ".join(f"a{n}" for n in range(80_000)) + ">x</a>",
+        "&" * 200_000,
         "<div><!--</div>-->" * 50_000,
         '<div title="</div>">' * 50_000,
         "<div a=b'></div>" * 5 + "<div '" * 50_000,
@@ -172,7 +175,7 @@ def test_beyond_the_limits_nothing_is_lost() -> None:
         "<div>" * 5_000 + "<marquee></div>" * 5_000 + "<div></div>" * 5_000,
         "<select>" + "<div></div>" * 5 + "</select>" + "<x-a><div></x-a>" * 20_000,
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_html_that_would_cost_too_much_is_not_parsed(html_bomb: str) -> None:
     assert is_too_complex(html_bomb)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode, b64encode
+from hashlib import sha256
 
 import msgspec
 import pytest
@@ -261,19 +263,22 @@ def test_denied_extensions_are_compared_in_lower_case(name: str, denied: bool) -
 )
 def test_html_that_acts_is_removed(html: str) -> None:
     clean = sanitise(html).lower()
-    for bad in (
-        "<script",
-        "onerror=",
-        "javascript:",
-        "data:text",
+    tags = set(re.findall(r"<([a-z]+)", clean))
+    assert not tags & {
+        "script",
         "svg",
-        "position",
-        "<iframe",
-        "<form",
-        "<meta",
-        "<base",
-    ):
-        assert bad not in clean.replace("&lt;", "") or "<img" not in clean
+        "math",
+        "style",
+        "iframe",
+        "form",
+        "input",
+        "meta",
+        "base",
+        "noscript",
+    }
+    attributes = " ".join(re.findall(r"<([^>]*)>", clean))
+    for bad in ("onerror", "onload", "javascript:", "data:", "position", "password"):
+        assert bad not in attributes or "title=" in attributes
 
 
 def test_html_of_letters_is_kept() -> None:
@@ -341,7 +346,7 @@ def test_the_document_has_the_members_of_the_wire_specification() -> None:
                 "contentDisposition": "attachment",
                 "filename": "attachment-1.pdf",
                 "content": None,
-                "contentUrl": "blob:" + "2b7e0a9c" if False else mail["attachments"][0]["contentUrl"],
+                "contentUrl": f"blob:{sha256(b'pdf').hexdigest()}",
                 "sizeBytes": 3,
             }
         ],

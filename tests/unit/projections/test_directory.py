@@ -51,7 +51,9 @@ async def test_an_email_is_found_in_whatever_case_it_was_written(
     assert await directory.by_address(OWNER.upper().replace("0X", "0x"))
 
 
-@pytest.mark.parametrize("written", ["", "@", "nobody", "nobody@alpha.example", "a@b@c", '"x y"@z', "\x00@a"])
+@pytest.mark.parametrize(
+    "written", ["", "@", "nobody", "nobody@alpha.example", "a@b@c", '"x y"@z', "\x00@a", "\udcff@a.example"]
+)
 async def test_what_is_no_email_of_ours_belongs_to_nobody(
     fed: Fed, directory: AccountDirectory, written: str
 ) -> None:
@@ -59,6 +61,8 @@ async def test_what_is_no_email_of_ours_belongs_to_nobody(
     assert await directory.by_email(written) is None
     assert await directory.by_email_hash(written) is None
     assert await directory.by_address(written) is None
+    assert await directory.did_document(written) is None
+    assert await directory.credential(written) is None
 
 
 async def test_a_disabled_account_is_found_and_says_so(fed: Fed, directory: AccountDirectory) -> None:

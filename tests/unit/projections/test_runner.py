@@ -226,6 +226,19 @@ async def test_a_retry_that_fails_again_says_so_and_stays_parked(bench: Bench) -
         assert list(await bench.store.parked()) == [1]
 
 
+async def test_two_operators_who_retry_the_same_event_apply_it_once(bench: Bench) -> None:
+    late = bench.blobs.put_json(id="m1")
+    body = bench.blobs.bodies.pop(late)
+    await bench.append(message_filed(bench.blobs, document=late))
+    runner = bench.runner()
+    async with running(runner):
+        await runner.reached(1)
+        bench.blobs.bodies[late] = body
+        results = await asyncio.gather(runner.retry(1), runner.retry(1), return_exceptions=True)
+    assert [type(result) for result in results] == [type(None), NotFound]
+    assert bench.log.head == 2
+
+
 async def test_only_what_is_parked_can_be_retried_or_dropped(bench: Bench) -> None:
     await bench.append(message_filed(bench.blobs), message_filed(bench.blobs, document="00" * 32))
     runner = bench.runner()

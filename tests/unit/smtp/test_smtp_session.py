@@ -6,7 +6,15 @@ import re
 
 import pytest
 
-from events.errors import Busy, CorruptRecord, Forbidden, MailboxDisabled, MailboxFull, NotFound, StorageUnavailable
+from events.errors import (
+    Busy,
+    CorruptRecord,
+    Forbidden,
+    MailboxDisabled,
+    MailboxFull,
+    NotFound,
+    StorageUnavailable,
+)
 from events.mail import Recipient
 from node.smtp.actions import Transition
 from node.smtp.pace import Phase

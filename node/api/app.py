@@ -1,0 +1,135 @@
+"""The HTTP door: the client API, the pages, and the sync door behind one address.
+
+Around every request, from the outside in: counting, failures put into words, origins, the route.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from node.api.accounts import AccountRoutes
+from node.api.authentication import Authentication
+from node.api.clients import Clients
+from node.api.cookies import TokenCookie
+from node.api.cors import Cors
+from node.api.endpoint import Gate, add_routes
+from node.api.failures import BEGUN, Next, answered
+from node.api.health import HealthRoutes
+from node.api.identity import Identity
+from node.api.mailboxes import Mailboxes, OwnerKeys, UserVisibility
+from node.api.metrics import Metrics, Traffic
+from node.api.openapi import document
+from node.api.pages import Pages
+from node.api.rate import Cost, Limits
+from node.api.route import Route
+from node.core import SOFTWARE, Core
+from node.smtp.door import SmtpDoor
+from node.sync.handshakes import SignedHandshakes
+from node.sync.intake import ClientWrites
+from node.sync.protocol import SyncDoor, add_sync_routes
+
+SYNC_PREFIX: Final = "/userdb-"
+"""Paths below are the sync door's, which answers in CouchDB's words, its own refusals included."""
+
+ROUTES: Final = web.AppKey("routes", list[Route])
+"""The table of routes that an application serves."""
+
+
+def build_app(core: Core, smtp: SmtpDoor) -> web.Application:
+    """Build the application. Raises Misconfigured."""
+    settings = core.settings
+    clients = Clients(settings.http.trusted_proxies)
+    limits = Limits(settings.http, core.clock)
+    authentication = Authentication(core.accounts, limits, clients)
+    cors, traffic = Cors(settings.http.origins), Traffic()
+    door = _sync_door(core, authentication)
+    pages = Pages(settings.node.server_domain, door.welcome)
+    routes = [*_routes(core, Metrics(core, smtp, traffic)), *pages.routes()]
+    pages.describe(routes, msgspec.json.encode(document(routes, settings.node.server_domain)))
+    gate = Gate(authentication, limits, clients, settings.http.body_bytes)
+    app = web.Application(
+        middlewares=_middlewares(cors, traffic, gate), client_max_size=settings.http.body_bytes
+    )
+    app[ROUTES] = routes
+    app.on_response_prepare.append(_Finish(cors).prepare)
+    add_routes(app, routes, gate)
+    add_sync_routes(app, door)
+    return app
+
+
+def _routes(core: Core, metrics: Metrics) -> Sequence[Route]:
+    cookie = TokenCookie(core.settings.node.server_domain)
+    return [
+        *Identity(core).routes(),
+        *AccountRoutes(core, cookie).routes(),
+        *HealthRoutes(core, metrics).routes(),
+    ]
+
+
+def _sync_door(core: Core, authentication: Authentication) -> SyncDoor:
+    settings = core.settings
+    writes = ClientWrites(
+        Mailboxes(core),
+        UserVisibility(core),
+        core.blobs,
+        SignedHandshakes(OwnerKeys(core.directory).of),
+        core.clock,
+        settings.sync,
+        settings.node.quota_bytes,
+    )
+    return SyncDoor(
+        core.views.stores["userdb"],
+        core.blobs,
+        authentication.identity,
+        writes,
+        settings.sync,
+        origins=settings.http.origins,
+        # Clients keep their checkpoints under this name: the same node must always say the same.
+        node_id=hashlib.sha256(core.keys.address.encode()).hexdigest()[:32],
+        version=SOFTWARE.partition("/")[2],
+    )
+
+
+def _middlewares(cors: Cors, traffic: Traffic, gate: Gate) -> Sequence[web.Middleware]:
+    @web.middleware
+    async def count(request: web.Request, proceed: Next) -> web.StreamResponse:
+        return await traffic.counted(request, proceed)
+
+    @web.middleware
+    async def put_into_words(request: web.Request, proceed: Next) -> web.StreamResponse:
+        return await answered(request, proceed)
+
+    @web.middleware
+    async def admit(request: web.Request, proceed: Next) -> web.StreamResponse:
+        if request.path.startswith(SYNC_PREFIX):
+            return await proceed(request)
+        if (preflight := cors.preflight(request)) is not None:
+            return preflight
+        if request.match_info.http_exception is not None:
+            gate.limits.by_client[Cost.ORDINARY].take(gate.clients.key(request))
+        return await proceed(request)
+
+    return [count, put_into_words, admit]
+
+
+class _Finish:
+    """Puts the last headers on every answer, streams included."""
+
+    def __init__(self, cors: Cors) -> None:
+        self._cors = cors
+
+    async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Mark the answer just before its head is sent."""
+        request[BEGUN] = True
+        if not request.path.startswith(SYNC_PREFIX):
+            self._cors.mark(request, response)
+        headers = response.headers
+        headers["Server"] = "mailio-node"
+        headers.setdefault("X-Content-Type-Options", "nosniff")
+        headers.setdefault("Cache-Control", "no-store")
+        headers.setdefault("Referrer-Policy", "no-referrer")

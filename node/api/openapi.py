@@ -1,0 +1,117 @@
+"""The OpenAPI 3.1 document of the client API, made from the table of routes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+
+from node.api.route import JSON_TYPE, Auth, Refused, Route, TokenRefusal
+from node.core import SOFTWARE
+from node.crypto.tokens import COOKIE
+
+Json = dict[str, Any]
+
+SECURITY: Final[Json] = {
+    "token": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "description": "The client token as it is, or after `Bearer `.",
+    },
+    "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+}
+
+_TOKEN_STATUS = (400, 401)
+"""Statuses at which a token that does not hold is refused, in a shape of its own."""
+
+
+def document(routes: Sequence[Route], server_domain: str) -> Json:
+    """Describe all routes."""
+    schemas = _Schemas(routes)
+    paths: Json = {}
+    for route in routes:
+        for number, path in enumerate(route.paths):
+            paths.setdefault(path, {})[route.method.lower()] = _operation(route, number, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": f"Client API of the Mailio node {server_domain}",
+            "version": SOFTWARE.partition("/")[2],
+        },
+        "paths": paths,
+        "components": {"schemas": schemas.components, "securitySchemes": SECURITY},
+    }
+
+
+class _Schemas:
+    """JSON schemas of every type that a route names."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        kinds = [Refused, TokenRefusal, *(kind for route in routes for kind in (route.answer, route.body))]
+        self._kinds = [kind for kind in kinds if kind is not None]
+        self._schemas, self.components = msgspec.json.schema_components(
+            self._kinds, ref_template="#/components/schemas/{name}"
+        )
+
+    def of(self, kind: Any) -> Json:
+        """Return the schema of a type that the table of routes names."""
+        return self._schemas[self._kinds.index(kind)]
+
+
+def _operation(route: Route, number: int, schemas: _Schemas) -> Json:
+    operation: Json = {
+        "summary": route.summary,
+        "operationId": _identifier(route, number),
+        "tags": [route.tag],
+        "responses": {str(status): _response(route, status, schemas) for status in route.statuses},
+    }
+    if parameters := _parameters(route):
+        operation["parameters"] = parameters
+    if route.body is not None:
+        content = {JSON_TYPE: {"schema": schemas.of(route.body)}}
+        operation["requestBody"] = {"required": True, "content": content}
+    if route.auth is Auth.TOKEN:
+        operation["security"] = [{name: []} for name in SECURITY]
+    return operation
+
+
+def _identifier(route: Route, number: int) -> str:
+    """Name an operation by its handler; an alias gets a number."""
+    owner = type(getattr(route.handler, "__self__", route)).__name__.removesuffix("Routes")
+    name = getattr(route.handler, "__name__", "answer")
+    return f"{owner}.{name}" + (f".{number}" if number else "")
+
+
+def _response(route: Route, status: int, schemas: _Schemas) -> Json:
+    description = HTTPStatus(status).phrase
+    if status == route.status:
+        content = {route.content_type.partition(";")[0]: {"schema": schemas.of(route.answer)}}
+    else:
+        content = {JSON_TYPE: {"schema": _refusal(route, status, schemas)}}
+    return {"description": description, "content": content}
+
+
+def _refusal(route: Route, status: int, schemas: _Schemas) -> Json:
+    if route.auth is Auth.TOKEN and status in _TOKEN_STATUS:
+        return {"anyOf": [schemas.of(Refused), schemas.of(TokenRefusal)]}
+    return schemas.of(Refused)
+
+
+def _parameters(route: Route) -> list[Json]:
+    found: list[Json] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in route.parameters
+    ]
+    fields = msgspec.structs.fields(route.query) if route.query is not None else ()
+    return found + [
+        {
+            "name": field.encode_name,
+            "in": "query",
+            "required": field.required,
+            "schema": msgspec.json.schema(field.type),
+        }
+        for field in fields
+    ]

@@ -1,0 +1,79 @@
+"""From a request's query and body to the structs that its route declares.
+
+Strict about types and sizes, lenient where Go is (wire spec section 0.1): member names in any case,
+unknown members ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from events.errors import InvalidInput, LimitExceeded, MailioError
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class UnsupportedMediaType(MailioError):
+    """The body is in a form that this route does not read."""
+
+    http = 415
+
+
+def read_query(request: web.Request, kind: type[msgspec.Struct]) -> Any:
+    """Convert the query; a parameter that occurs twice counts once, the first time. Raises InvalidInput."""
+    found = {name: request.query[name] for name in request.query}
+    try:
+        return msgspec.convert(found, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"invalid query: {error}") from None
+
+
+async def read_body(request: web.Request, kind: Any, limit: int) -> Any:
+    """Read and decode a JSON body. Raises InvalidInput, LimitExceeded, UnsupportedMediaType."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("Content-Encoding: only identity is read here")
+    if request.content_type not in {"application/json", "text/json", "application/octet-stream"}:
+        raise UnsupportedMediaType("Content-Type must be application/json")
+    return decoded(await _bounded(request, limit), kind)
+
+
+async def _bounded(request: web.Request, limit: int) -> bytes:
+    """Read the body while counting: what is too large is never held."""
+    if (request.content_length or 0) > limit:
+        raise LimitExceeded(f"the body has {limit} bytes at most")
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > limit:
+            raise LimitExceeded(f"the body has {limit} bytes at most")
+    return bytes(body)
+
+
+def decoded(body: bytes, kind: Any) -> Any:
+    """Decode JSON into the declared type. Raises InvalidInput that says where it does not fit."""
+    try:
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            body = _renamed(body, kind)
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"invalid request: {error}") from None
+    except (msgspec.DecodeError, UnicodeError):
+        raise InvalidInput("invalid request: not valid JSON") from None
+    except RecursionError:
+        raise InvalidInput("invalid request: nested too deep") from None
+
+
+def _renamed(body: bytes, kind: type[msgspec.Struct]) -> bytes:
+    """Write the members of the first level as the struct spells them, and drop all others."""
+    known = {name.lower(): name for name in kind.__struct_encode_fields__}
+    found: dict[str, msgspec.Raw] = {}
+    for name, value in _members(body).items():
+        own = known.get(name.lower())
+        if own in found:
+            raise InvalidInput(f"invalid request: `{own}` occurs twice")
+        if own is not None:
+            found[own] = value
+    return msgspec.json.encode(found)

@@ -1,0 +1,55 @@
+"""Handing one message to an SMTP door, for `send-test`."""
+
+from __future__ import annotations
+
+import smtplib
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+
+from events.errors import Forbidden, MailioError, Misconfigured
+from node.settings import host_and_port
+
+ANSWER_SECONDS = 60
+"""How long the door may take for one reply."""
+
+
+class Refused(MailioError):
+    """The door said no for now."""
+
+    temporary = True
+
+
+def small_message(sender: str, recipient: str, subject: str) -> bytes:
+    """Write a message of a few lines."""
+    message = EmailMessage()
+    message["From"] = sender
+    message["To"] = recipient
+    message["Subject"] = subject
+    message["Date"] = formatdate()
+    message["Message-ID"] = make_msgid(domain="send-test.example")
+    message.set_content("This message was sent by `mailio-node send-test`.\n")
+    return message.as_bytes()
+
+
+def hand_in(listen: str, sender: str, recipient: str, raw: bytes) -> str:
+    """Send the message; return the door's last reply. Raises Forbidden, Refused, Misconfigured."""
+    host, port = host_and_port("smtp.listen", listen)
+    try:
+        with smtplib.SMTP(host, port, timeout=ANSWER_SECONDS, local_hostname="send-test.example") as client:
+            client.ehlo()
+            _require(client.mail(sender))
+            _require(client.rcpt(recipient))
+            return _require(client.data(raw))
+    except OSError as error:
+        text = f"no SMTP door answers at {listen}: {error}; start the node with `mailio-node run`"
+        raise Misconfigured(text) from None
+
+
+def _require(reply: tuple[int, bytes]) -> str:
+    code, text = reply
+    told = f"{code} {text.decode(errors='replace')}"
+    if code >= 500:
+        raise Forbidden(f"the node refused: {told}")
+    if code >= 400:
+        raise Refused(f"the node can't take it now: {told}")
+    return told
