@@ -10,6 +10,7 @@ import structlog
 from events.errors import Misconfigured
 from events.log.log import Log
 from projections.directory import Directory
+from projections.feeder import ParkingStore
 from projections.rebuild import build
 from projections.runner import Runner, RunnerLimits
 from projections.statistics import Statistics
@@ -72,6 +73,11 @@ class Views:
         self.runners = {
             name: Runner(view, self.stores[name], log, limits) for name, view in self.views.items()
         }
+
+    @property
+    def everywhere(self) -> dict[str, ParkingStore]:
+        """Every store by the name of its runner, those in CouchDB included."""
+        return {**self.stores, **{f"couchdb/{name}": store for name, store in self.couchdb.items()}}
 
     async def reached(self, view: str, position: int) -> None:
         """Return when a view shows everything up to a position of the log."""

@@ -194,5 +194,3 @@ def running(folder: Path, **settings: Any) -> Iterator[Daemon]:
         yield daemon.start()
     finally:
         daemon.end()
-
-

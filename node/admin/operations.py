@@ -130,7 +130,7 @@ async def mailbox_list(core: Core, arguments: Arguments) -> AsyncIterator[Answer
 async def status(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
     """Tell how far everything has come."""
     head = core.log.head
-    parked = [await store.parked() for store in core.views.stores.values()]
+    parked = [await store.parked() for store in core.views.everywhere.values()]
     yield {
         "head": head,
         "backlog": core.dispatcher.backlog,
@@ -159,7 +159,7 @@ async def _parked(core: Core) -> list[Answer]:
     ]
     events = [
         {"id": f"{name}:{position}", "what": f"view {name}", "position": position, "reason": reason}
-        for name, store in core.views.stores.items()
+        for name, store in core.views.everywhere.items()
         for position, reason in (await store.parked()).items()
     ]
     return reactions + events

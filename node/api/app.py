@@ -11,22 +11,29 @@ from typing import Final
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from node.api.accounts import AccountRoutes
 from node.api.authentication import Authentication
 from node.api.clients import Clients
 from node.api.cookies import TokenCookie
 from node.api.cors import Cors
+from node.api.credentials import CredentialRoutes
 from node.api.endpoint import Gate, add_routes
 from node.api.failures import BEGUN, Next, answered
+from node.api.folders import FolderRoutes
 from node.api.health import HealthRoutes
 from node.api.identity import Identity
 from node.api.mailboxes import Mailboxes, OwnerKeys, UserVisibility
+from node.api.messages import MessageRoutes
 from node.api.metrics import Metrics, Traffic
 from node.api.openapi import document
 from node.api.pages import Pages
+from node.api.passkeys import PasskeyRoutes
+from node.api.profile import ProfileRoutes
 from node.api.rate import Cost, Limits
 from node.api.route import Route
+from node.api.statistics import StatisticsRoutes
 from node.core import SOFTWARE, Core
 from node.smtp.door import SmtpDoor
 from node.sync.handshakes import SignedHandshakes
@@ -63,10 +70,16 @@ def build_app(core: Core, smtp: SmtpDoor) -> web.Application:
 
 
 def _routes(core: Core, metrics: Metrics) -> Sequence[Route]:
-    cookie = TokenCookie(core.settings.node.server_domain)
+    cookie, mailboxes = TokenCookie(core.settings.node.server_domain), Mailboxes(core)
     return [
         *Identity(core).routes(),
         *AccountRoutes(core, cookie).routes(),
+        *PasskeyRoutes(core, cookie).routes(),
+        *ProfileRoutes(core, mailboxes).routes(),
+        *CredentialRoutes(core).routes(),
+        *StatisticsRoutes(core, mailboxes).routes(),
+        *FolderRoutes(core, mailboxes).routes(),
+        *MessageRoutes(core).routes(),
         *HealthRoutes(core, metrics).routes(),
     ]
 
@@ -78,9 +91,9 @@ def _sync_door(core: Core, authentication: Authentication) -> SyncDoor:
         UserVisibility(core),
         core.blobs,
         SignedHandshakes(OwnerKeys(core.directory).of),
-        core.clock,
-        settings.sync,
-        settings.node.quota_bytes,
+        clock=core.clock,
+        limits=settings.sync,
+        quota=settings.node.quota_bytes,
     )
     return SyncDoor(
         core.views.stores["userdb"],
@@ -95,24 +108,24 @@ def _sync_door(core: Core, authentication: Authentication) -> SyncDoor:
     )
 
 
-def _middlewares(cors: Cors, traffic: Traffic, gate: Gate) -> Sequence[web.Middleware]:
+def _middlewares(cors: Cors, traffic: Traffic, gate: Gate) -> Sequence[Middleware]:
     @web.middleware
-    async def count(request: web.Request, proceed: Next) -> web.StreamResponse:
-        return await traffic.counted(request, proceed)
+    async def count(request: web.Request, handler: Next) -> web.StreamResponse:
+        return await traffic.counted(request, handler)
 
     @web.middleware
-    async def put_into_words(request: web.Request, proceed: Next) -> web.StreamResponse:
-        return await answered(request, proceed)
+    async def put_into_words(request: web.Request, handler: Next) -> web.StreamResponse:
+        return await answered(request, handler)
 
     @web.middleware
-    async def admit(request: web.Request, proceed: Next) -> web.StreamResponse:
+    async def admit(request: web.Request, handler: Next) -> web.StreamResponse:
         if request.path.startswith(SYNC_PREFIX):
-            return await proceed(request)
+            return await handler(request)
         if (preflight := cors.preflight(request)) is not None:
             return preflight
         if request.match_info.http_exception is not None:
             gate.limits.by_client[Cost.ORDINARY].take(gate.clients.key(request))
-        return await proceed(request)
+        return await handler(request)
 
     return [count, put_into_words, admit]
 

@@ -27,10 +27,10 @@ _log = structlog.get_logger("http")
 _TEXTS: Mapping[int, str] = {404: "not found", 405: "method not allowed", 413: "the body is too large"}
 
 
-async def answered(request: web.Request, proceed: Next) -> web.StreamResponse:
-    """Let the request proceed; turn what it raises into an answer."""
+async def answered(request: web.Request, handler: Next) -> web.StreamResponse:
+    """Let the handler answer; turn what it raises into an answer."""
     try:
-        return await proceed(request)
+        return await handler(request)
     except MailioError as error:
         _report(request, error)
         return refusal(error)

@@ -37,13 +37,13 @@ class Traffic:
         self.seconds: Counter[str] = Counter()
         self.open = 0
 
-    async def counted(self, request: web.Request, proceed: Next) -> web.StreamResponse:
-        """Let a request proceed and count it; one that breaks off counts as 499."""
+    async def counted(self, request: web.Request, handler: Next) -> web.StreamResponse:
+        """Let the handler answer and count it; one that breaks off counts as 499."""
         method = request.method if request.method in METHODS else "other"
         route, began, status = route_of(request), time.perf_counter(), 499
         self.open += 1
         try:
-            response = await proceed(request)
+            response = await handler(request)
             status = response.status
             return response
         finally:

@@ -92,8 +92,8 @@ class Pages:
 def _front(domain: str) -> str:
     return (
         f"<p>This is <b>{escape(domain)}</b>, a Mailio node: it takes mail by SMTP and lets its users decide "
-        "who may write to them.</p><p>It is a server for mail programs; there is nothing to log in to on this "
-        'page. Developers find the <a href="/api/docs">list of routes</a>, the '
+        "who may write to them.</p><p>It is a server for mail programs; there is nothing to log in to on "
+        'this page. Developers find the <a href="/api/docs">list of routes</a>, the '
         '<a href="/api/openapi.json">OpenAPI document</a> and the '
         '<a href="/.well-known/did.json">DID document</a> of this server.</p>'
         f"<p><small>{escape(SOFTWARE)}</small></p>"

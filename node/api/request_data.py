@@ -6,12 +6,16 @@ unknown members ignored.
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
-from events.errors import InvalidInput, LimitExceeded, MailioError
+from events.errors import Fault, InvalidInput, LimitExceeded, MailioError
+
+BODY_SECONDS: Final = 60.0
+"""How long a body may take to arrive: the largest of them at 2 Mbit/s."""
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -19,7 +23,16 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 class UnsupportedMediaType(MailioError):
     """The body is in a form that this route does not read."""
 
+    fault = Fault.CLIENT
     http = 415
+
+
+class TooSlow(MailioError):
+    """The body did not arrive in time."""
+
+    fault = Fault.CLIENT
+    temporary = True
+    http = 408
 
 
 def read_query(request: web.Request, kind: type[msgspec.Struct]) -> Any:
@@ -32,12 +45,17 @@ def read_query(request: web.Request, kind: type[msgspec.Struct]) -> Any:
 
 
 async def read_body(request: web.Request, kind: Any, limit: int) -> Any:
-    """Read and decode a JSON body. Raises InvalidInput, LimitExceeded, UnsupportedMediaType."""
+    """Read and decode a JSON body. Raises InvalidInput, LimitExceeded, UnsupportedMediaType, TooSlow."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("Content-Encoding: only identity is read here")
     if request.content_type not in {"application/json", "text/json", "application/octet-stream"}:
         raise UnsupportedMediaType("Content-Type must be application/json")
-    return decoded(await _bounded(request, limit), kind)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await _bounded(request, limit)
+    except TimeoutError:
+        raise TooSlow(f"the body must arrive within {BODY_SECONDS:.0f} seconds") from None
+    return decoded(body, kind)
 
 
 async def _bounded(request: web.Request, limit: int) -> bytes:

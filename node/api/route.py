@@ -128,7 +128,7 @@ class Route:
         if self.query is not None or self.body is not None:
             own.add(400)
         if self.body is not None:
-            own |= {413, 415}
+            own |= {408, 413, 415}
         if self.auth is Auth.TOKEN:
             own |= {400, 401}
         return sorted(own)

@@ -25,6 +25,10 @@ class Transition(StrEnum):
     CLOSED = "closed"
 
 
+DETAILS = frozenset({Transition.HELO, Transition.MAIL, Transition.RECIPIENT, Transition.DATA})
+"""Steps that are logged at `debug`: a mail that goes its way needs one line at `info`."""
+
+
 class Send(msgspec.Struct, frozen=True):
     """Write these bytes."""
 

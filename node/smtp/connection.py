@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import logging
 import ssl
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, cast
@@ -13,7 +12,7 @@ import structlog
 
 from events.errors import StorageUnavailable
 from events.mail import Recipient
-from node.smtp.actions import Accept, Action, Admit, Close, Note, Send, StartTls, Transition
+from node.smtp.actions import DETAILS, Accept, Action, Admit, Close, Note, Send, StartTls, Transition
 from node.smtp.pace import Phase
 from node.smtp.replies import printable
 from node.smtp.session import SmtpSession
@@ -25,9 +24,6 @@ BUFFERED_BYTES = 65_536
 """Input kept for a session that waits for an answer; above it nothing more is read from the socket."""
 
 _log = structlog.get_logger("smtp")
-
-# A mail that goes its way needs one line at `info`; its single steps are there when asked for.
-_DETAILS = frozenset({Transition.HELO, Transition.MAIL, Transition.RECIPIENT, Transition.DATA})
 
 
 def client_key(address: str) -> str:
@@ -53,7 +49,6 @@ class Connection(asyncio.Protocol):
         self._asked_at = 0
         self._cut_at: int | None = None
         self._reading = True
-        self._detailed = bool(_log.is_enabled_for(logging.DEBUG))
         self._choked = self._unanswered = False
         self._handing_over = self._gone = False
         self._decrypted = b""
@@ -114,7 +109,7 @@ class Connection(asyncio.Protocol):
         self._transport = None
         if self._greeting is not None:
             self._greeting.cancel()
-        self._door.leave(self)
+        self._door.leave(self, self._task)
         session = self._session
         if session is not None:
             session.lost()
@@ -182,7 +177,7 @@ class Connection(asyncio.Protocol):
             self._ask(ports.accept(action.facts, action.sender, action.recipients, action.raw), action)
         elif isinstance(action, StartTls):
             self._pause()
-            self._task = self._door.hold(self._start_tls())
+            self._task = self._loop.create_task(self._start_tls())
         else:
             self._close(action)
 
@@ -204,7 +199,7 @@ class Connection(asyncio.Protocol):
 
     def _ask(self, question: Awaitable[Recipient | str], action: Admit | Accept) -> None:
         self._asked_at = self._door.clock.now()
-        self._task = self._door.hold(self._answer(question, type(action).__name__.lower()))
+        self._task = self._loop.create_task(self._answer(question, type(action).__name__.lower()))
 
     async def _answer(self, question: Awaitable[Recipient | str], port: str) -> None:
         """Await a port and bring its outcome to the session."""
@@ -285,10 +280,7 @@ class Connection(asyncio.Protocol):
         self._log(note.transition, **note.fields)
 
     def _log(self, transition: Transition, **fields: str | int) -> None:
-        detail = transition in _DETAILS
-        if detail and not self._detailed:
-            return
-        write = _log.debug if detail else _log.info
+        write = _log.debug if transition in DETAILS else _log.info
         identity = self._session.identity if self._session else ""
         escaped = {k: printable(v) if isinstance(v, str) else v for k, v in fields.items()}
         write(str(transition), session=identity, **escaped)

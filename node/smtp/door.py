@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import ssl
 from collections import Counter
-from collections.abc import Coroutine
-from typing import Any
 
 import structlog
 
@@ -16,6 +15,7 @@ from events.log.log import Clock
 from node.smtp import replies
 from node.smtp.connection import Connection
 from node.smtp.content import Memory
+from node.smtp.grammar import is_client_name
 from node.smtp.limits import SmtpLimits
 from node.smtp.ports import MailPorts
 from node.smtp.replies import Reply
@@ -44,12 +44,15 @@ class DoorCounters:
 class SmtpDoor:
     """Receives mail on one address and port and hands it to `ports`.
 
-    `clock` rules the time limits; call `sweep` after moving a virtual one.
+    `clock` rules the time limits; call `sweep` after moving a virtual one. Raises Misconfigured for a
+    host name that can't stand in a banner.
     """
 
     def __init__(
         self, ports: MailPorts, limits: SmtpLimits, tls: ssl.SSLContext | None, hostname: str, clock: Clock
     ) -> None:
+        if not is_client_name(hostname):
+            raise Misconfigured(f"smtp.hostname: {hostname!r}: give a host name in ASCII (IDNA, no spaces)")
         self.ports = ports
         self.tls = tls
         self.clock = clock
@@ -77,6 +80,7 @@ class SmtpDoor:
     async def start(self, host: str, port: int) -> None:
         """Listen. Port 0 takes a free one. Raises Misconfigured when the address can't be had."""
         loop = asyncio.get_running_loop()
+        self.shared.detailed = bool(_log.is_enabled_for(logging.DEBUG))
         backlog = self.shared.limits.backlog
         try:
             self._server = await loop.create_server(lambda: Connection(self), host, port, backlog=backlog)
@@ -90,6 +94,8 @@ class SmtpDoor:
             self._server.close()
         for connection in tuple(self._connections):
             connection.stop()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
         try:
             await asyncio.wait_for(self._empty.wait(), seconds)
         except TimeoutError:
@@ -98,7 +104,7 @@ class SmtpDoor:
             await self._all_gone()
         if self._tasks:
             # What the node is still storing for clients that left: their mail counts all the same.
-            await asyncio.wait(self._tasks, timeout=seconds)
+            await asyncio.wait(self._tasks, timeout=max(0.0, end - loop.time()))
         if self._timer is not None:
             self._timer.cancel()
 
@@ -131,8 +137,11 @@ class SmtpDoor:
             self.counters.refused[full.reason] += 1
         return full
 
-    def leave(self, connection: Connection) -> None:
-        """Forget a connection."""
+    def leave(self, connection: Connection, task: asyncio.Task[None] | None) -> None:
+        """Forget a connection, but not what the node is still doing for it."""
+        if task is not None and not task.done():
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         self._connections.discard(connection)
         self._per_client[connection.key] -= 1
         if self._per_client[connection.key] <= 0:
@@ -143,13 +152,6 @@ class SmtpDoor:
     def farewell(self) -> int:
         """Time after which a client that does not take its last reply is cut off."""
         return self.clock.now() + self.shared.limits.farewell_seconds * 1000
-
-    def hold(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a session's question; the door keeps it alive until it is answered."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
     async def _all_gone(self) -> None:
         """Wait for the loop's next turns, in which transports tell of their loss."""

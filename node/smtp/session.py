@@ -16,7 +16,7 @@ import msgspec
 
 from events.mail import Recipient
 from node.smtp import replies
-from node.smtp.actions import Accept, Action, Admit, Close, Note, Send, StartTls, Transition
+from node.smtp.actions import DETAILS, Accept, Action, Admit, Close, Note, Send, StartTls, Transition
 from node.smtp.content import Content, Memory
 from node.smtp.grammar import BadCommand, Mail, command_text, is_client_name, parse_mail, parse_rcpt
 from node.smtp.limits import SmtpLimits
@@ -26,13 +26,17 @@ from node.smtp.replies import Reply
 
 
 class Shared(msgspec.Struct):
-    """What all sessions of a door have in common. `starttls`: whether a certificate is there."""
+    """What all sessions of a door have in common.
+
+    `starttls`: whether a certificate is there. `detailed`: whether the notes of `DETAILS` are wanted.
+    """
 
     hostname: str
     limits: SmtpLimits
     busy: Callable[[], bool]
     memory: Memory
     starttls: bool = False
+    detailed: bool = True
 
 
 class _Transaction(msgspec.Struct):
@@ -408,7 +412,8 @@ class SmtpSession:
         self._out.append(Send(reply.wire))
 
     def _note(self, transition: Transition, **fields: str | int) -> None:
-        self._out.append(Note(transition, fields))
+        if self._shared.detailed or transition not in DETAILS:
+            self._out.append(Note(transition, fields))
 
     def _refuse(self, reply: Reply, **fields: str | int) -> None:
         """Answer no. Permanent refusals are counted: who only makes errors is sent away."""

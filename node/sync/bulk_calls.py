@@ -11,9 +11,10 @@ from aiohttp import web
 from events.errors import MailioError
 from node.sync.call import Call
 from node.sync.document_calls import document_part, open_revisions
-from node.sync.incoming import Incoming, checked_id, checked_rev, incoming
+from node.sync.incoming import LOCAL, Incoming, checked_id, checked_rev, incoming
 from node.sync.intake import Outcome
 from node.sync.json_text import Json
+from node.sync.local_calls import checked_local, write_local
 from node.sync.multipart import Part, joined
 from node.sync.refusal import Refusal, bad_request, refusal_of, too_large
 from node.sync.rendering import Shown, encoded, shown
@@ -26,11 +27,18 @@ async def bulk_docs(call: Call) -> web.StreamResponse:
     new_edits = body.get("new_edits", True)
     if not isinstance(new_edits, bool):
         raise bad_request("new_edits is true or false")
-    read = [_read(document, call) for document in documents]
+    read = [_read(document, call, new_edits) for document in documents]
     written = iter(
         await call.write([each for each in read if isinstance(each, Incoming)], new_edits=new_edits)
     )
-    outcomes = [next(written) if isinstance(each, Incoming) else each for each in read]
+    outcomes = [
+        next(written)
+        if isinstance(each, Incoming)
+        else await _local(call, each)
+        if isinstance(each, dict)
+        else each
+        for each in read
+    ]
     rows = [outcome.row for outcome in outcomes if new_edits or outcome.refusal is not None]
     return call.answer(rows, 201)
 
@@ -44,15 +52,33 @@ def _list(body: dict[str, Json], name: str, call: Call) -> list[Json]:
     return values
 
 
-def _read(document: Json, call: Call) -> Incoming | Outcome:
-    """Take one document apart; what is wrong with it concerns its own row only."""
+def _read(document: Json, call: Call, new_edits: bool) -> Incoming | Outcome | dict[str, Json]:
+    """Take one document apart. A local one is left as it is; one that breaks a limit gets its own row.
+
+    As in CouchDB, a document that can't be one refuses the whole request.
+    """
     if not isinstance(document, dict):
         raise bad_request("Document must be a JSON object")
     name = document.get("_id", secrets.token_hex(16))
+    if isinstance(name, str) and name.startswith(LOCAL):
+        return document
+    if not new_edits and "_rev" not in document and "_revisions" not in document:
+        raise bad_request("a revision is required when new_edits is false")
+    checked_id(name, call.limits)
     try:
-        return incoming(document, checked_id(name, call.limits), call.limits)
+        return incoming(document, name, call.limits)
     except Refusal as refusal:
-        return Outcome(name if isinstance(name, str) else "", refusal=refusal)
+        if refusal.error == "doc_validation":
+            raise
+        return Outcome(name, refusal=refusal)
+
+
+async def _local(call: Call, document: dict[str, Json]) -> Outcome:
+    name = document["_id"]
+    try:
+        return Outcome(name, await write_local(call, checked_local(call, name.removeprefix(LOCAL)), document))
+    except MailioError as error:
+        return Outcome(name, refusal=refusal_of(error))
 
 
 async def bulk_get(call: Call) -> web.StreamResponse:

@@ -50,6 +50,7 @@ class Call:
         self.feeds = room.feeds
         self.limits = room.limits
         self.headers = {"Cache-Control": "must-revalidate", **headers}
+        self.streaming: web.StreamResponse | None = None
         self.query = Query(request.query)
         self.renderer = Renderer(database, room.blobs)
         self._writes = room.writes
@@ -106,6 +107,7 @@ class Call:
         """Begin an answer of unknown length."""
         response = web.StreamResponse(headers={**self.headers, "Content-Type": content_type})
         await response.prepare(self.request)
+        self.streaming = response
         return response
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
 from aiohttp import web
 
 from node.sync.call import Call
-from node.sync.changes import Changes, wanted
+from node.sync.changes import JAVASCRIPT, Changes, wanted
 from node.sync.feeds import Beat, pace
+from node.sync.incoming import DESIGN
 from node.sync.json_text import Json
-from node.sync.refusal import bad_request
+from node.sync.refusal import bad_request, forbidden, not_found
 
 CHUNK = 65_536
 """Bytes of rows collected before they are sent."""
@@ -28,6 +30,7 @@ async def _changes(call: Call, body: dict[str, Json]) -> web.StreamResponse:
     feed = call.query.text("feed", "normal")
     since = call.request.headers.get("Last-Event-ID") if feed == "eventsource" else None
     query = call.query if since is None else call.query.over({"since": since})
+    await _require_no_javascript(call)
     asked = wanted(query, body, await call.database.update_seq(), call.limits)
     changes = Changes(call.database, call.renderer, asked)
     match feed:
@@ -38,6 +41,25 @@ async def _changes(call: Call, body: dict[str, Json]) -> web.StreamResponse:
                 return await _LIVE[feed](call, changes)
         case _:
             raise bad_request("feed is normal, longpoll, continuous or eventsource")
+
+
+async def _require_no_javascript(call: Call) -> None:
+    """Refuse filters of design documents: 404 if it isn't there, 403 if it would have to run."""
+    name = call.query.text("filter", "")
+    section = "views" if name == "_view" else "filters"
+    design, _, function = (call.query.text("view", "") if name == "_view" else name).partition("/")
+    if not function:
+        return
+    document = await call.database.get(DESIGN + design)
+    if document is None or document.winner.deleted:
+        raise not_found("missing")
+    functions = msgspec.json.decode(document.winner.body, type=dict[str, Json]).get(section)
+    if not isinstance(functions, dict):
+        raise not_found(f"missing json key: {section}")
+    known = functions.get(function)
+    if known is None or (section == "views" and not (isinstance(known, dict) and "map" in known)):
+        raise not_found(f"missing json key: {function[:100]}")
+    raise forbidden(JAVASCRIPT)
 
 
 async def _normal(call: Call, changes: Changes) -> web.StreamResponse:

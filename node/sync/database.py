@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from node.sync.limits import SyncLimits
+from node.sync.superseded import Superseded
 from projections.revision import RevisionTree
 from projections.stores.embedded import EmbeddedStore
 from projections.stores.local_documents import LocalDocument
@@ -19,10 +20,11 @@ TOP = 2**63 - 1
 class Database:
     """A database of the embedded store. Long reads go in slices, so that others get their turn."""
 
-    def __init__(self, store: EmbeddedStore, name: str, limits: SyncLimits) -> None:
+    def __init__(self, store: EmbeddedStore, name: str, limits: SyncLimits, superseded: Superseded) -> None:
         self.name = name
         self._store = store
         self._limits = limits
+        self.superseded = superseded
 
     async def info(self) -> DatabaseInfo:
         """Counters and `update_seq`."""
@@ -37,9 +39,11 @@ class Database:
         return await self._store.get(self.name, document_id)
 
     async def leaf(self, document: Document, rev: str) -> Revision | None:
-        """Return a leaf with its content; None for any other revision."""
+        """Return a leaf with its content, or a revision replaced just now; None for any other."""
         if document.winner.rev == rev:
             return document.winner
+        if not document.tree.is_leaf(rev):
+            return self.superseded.get(self.name, document.id, rev) if rev in document.tree else None
         return await self._store.revision(self.name, document.id, rev)
 
     async def since(

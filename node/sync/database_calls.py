@@ -56,6 +56,12 @@ async def ensure_full_commit(call: Call) -> web.StreamResponse:
     return call.answer({"ok": True, "instance_start_time": "0"}, 201)
 
 
+async def compact(call: Call) -> web.StreamResponse:
+    """`POST /{db}/_compact`: the store keeps no old revisions; what is remembered of them goes."""
+    call.database.superseded.forget(call.database.name)
+    return call.answer({"ok": True}, 202)
+
+
 async def operators_only(call: Call) -> web.StreamResponse:
     """Maintenance and rights: the node's own affair."""
     raise forbidden(f"{call.path[0]} is the operator's affair")

@@ -16,7 +16,7 @@ from node.sync.json_text import Json
 from node.sync.ports import HandshakeVerifier
 from node.sync.refusal import conflict, doc_validation, missing_stub
 from projections.revision import RevisionTree, computed, order
-from projections.view_store import Attachment, Document
+from projections.view_store import Attachment, Document, Revision
 
 File = Attachment | StoredAttachment
 """An attachment with bytes in the blob store: of a stored revision, or of this request."""
@@ -48,6 +48,7 @@ class Drafting:
         self._standings: dict[str, _Standing] = {}
         self._bodies: dict[str, bytes] = {}
         self.drafts: list[DocumentDraft] = []
+        self.replaced: list[tuple[str, Revision]] = []
 
     def bodies(self) -> Sequence[bytes]:
         """Bytes that must be stored before the drafts are facts; nothing of documents that were refused."""
@@ -140,6 +141,7 @@ class Drafting:
     ) -> None:
         terms = await self._terms(sent)
         before = await self._leaf(standing, path[1]) if len(path) > 1 else None
+        await self._note_replaced(standing, path)
         spoke = standing.tree and await self._leaf(standing, standing.tree.winner)
         standing.tree, _ = standing.tree.merge(path, sent.deleted)
         size = _size(sent.body, files)
@@ -163,6 +165,14 @@ class Drafting:
                 forgotten=bool(spoke and spoke.handshake) and terms is None and _wins(standing, path[0]),
             )
         )
+
+    async def _note_replaced(self, standing: _Standing, path: tuple[str, ...]) -> None:
+        stored = standing.stored
+        if len(path) < 2 or stored is None or not stored.tree.is_leaf(path[1]):
+            return
+        leaf = await self._database.leaf(stored, path[1])
+        if leaf is not None:
+            self.replaced.append((stored.id, leaf))
 
     async def _terms(self, sent: Incoming) -> Terms | None:
         if sent.deleted or not is_handshake(sent.members):

@@ -24,6 +24,14 @@ _SPECIAL = frozenset(
 )  # fmt: skip
 """Members with a meaning in CouchDB. Others that begin with an underscore are refused, as there."""
 
+_KEPT = frozenset(
+    {
+        "_replication_id", "_replication_state", "_replication_state_reason", "_replication_state_time",
+        "_replication_stats",
+    }
+)  # fmt: skip
+"""Members that CouchDB's replicator writes into documents: kept like any other."""
+
 DESIGN = "_design/"
 LOCAL = "_local/"
 EMPTY = b"{}"
@@ -79,10 +87,11 @@ def incoming(
     """
     if not isinstance(document, dict):
         raise bad_request("Document must be a JSON object")
-    unknown = next((name for name in document if name.startswith("_") and name not in _SPECIAL), None)
+    reserved = (name for name in document if name.startswith("_") and name not in _KEPT)
+    unknown = next((name for name in reserved if name not in _SPECIAL), None)
     if unknown is not None:
         raise doc_validation(f"Bad special document member: {unknown[:100]}")
-    members = {name: value for name, value in document.items() if not name.startswith("_")}
+    members = {name: value for name, value in document.items() if name not in _SPECIAL}
     body = canonical(members)
     if len(body) > limits.document_bytes:
         raise Refusal(413, "document_too_large", f"a document has {limits.document_bytes} bytes at most")

@@ -93,6 +93,8 @@ class ClientWrites:
             outcomes = [await _outcome(drafting, each, new_edits) for each in documents]
             refused = await self._record(address, drafting)
             await self._show(address)
+            for document_id, revision in drafting.replaced:
+                database.superseded.keep(database.name, document_id, revision)
         return [_final(outcome, refused) for outcome in outcomes]
 
     async def _catch_up(self, address: str) -> None:

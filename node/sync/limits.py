@@ -54,5 +54,7 @@ class SyncLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Documents that one `_find` without a usable index may look at."""
     find_rows: int = 10_000
     """Rows of one `_find` answer."""
+    superseded_bytes: int = 33_554_432
+    """Replaced revisions remembered, of all users together, for clients that are just fetching them."""
     view_wait_ms: int = 30_000
     """How long a write waits for the user's own earlier write to become visible."""

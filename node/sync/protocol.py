@@ -20,8 +20,9 @@ from node.sync.feeds import Feeds
 from node.sync.intake import ClientWrites
 from node.sync.limits import SyncLimits
 from node.sync.ports import Authenticate, Blobs, Identity
-from node.sync.refusal import forbidden, refusal_of
-from node.sync.routes import handler_of, segments
+from node.sync.refusal import Refusal, forbidden, refusal_of
+from node.sync.routes import Handler, handler_of, segments
+from node.sync.superseded import Superseded
 from projections.stores.embedded import EmbeddedStore
 
 COUCHDB_VERSION: Final = "3.3.3"
@@ -63,6 +64,7 @@ class SyncDoor:
         self._node_id = node_id
         self._version = version
         self.feeds = Feeds(limits)
+        self._superseded = Superseded(limits.superseded_bytes)
         self._room = Room(blobs=blobs, writes=writes, feeds=self.feeds, limits=limits)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -77,7 +79,7 @@ class SyncDoor:
             database = self._own(identity, raw_database)
             path = segments(raw_tail) if raw_tail else ()
             call = Call(request, identity.address, path, database=database, room=self._room, headers=headers)
-            return await handler_of(path, request.method)(call)
+            return await _carried_out(call, handler_of(path, request.method))
         except MailioError as error:
             return _refused(request, error, headers)
 
@@ -86,7 +88,7 @@ class SyncDoor:
             raise forbidden(
                 "You are not allowed to access this db.", f"{identity.address} asked for {name[:120]}"
             )
-        return Database(self._store, name, self._limits)
+        return Database(self._store, name, self._limits, self._superseded)
 
     # Other origins
 
@@ -145,6 +147,22 @@ class SyncDoor:
         await self._writes.drain()
 
 
+async def _carried_out(call: Call, handler: Handler) -> web.StreamResponse:
+    """Answer a call. What fails after an answer has begun ends the connection: half of it is no answer."""
+    try:
+        return await handler(call)
+    except ConnectionResetError:
+        # The client went away, as clients do; nobody reads this.
+        return call.streaming or web.Response()
+    except MailioError as error:
+        if call.streaming is None:
+            raise
+        _report(call.request, refusal_of(error))
+        if call.request.transport is not None:
+            call.request.transport.close()
+        return call.streaming
+
+
 def _preflight(headers: dict[str, str]) -> web.Response:
     return web.Response(
         status=204,
@@ -157,11 +175,15 @@ def _preflight(headers: dict[str, str]) -> web.Response:
     )
 
 
+def _report(request: web.Request, refusal: Refusal) -> None:
+    path = request.rel_url.raw_path[:200]
+    _log.error("not answered", method=request.method, path=path, status=refusal.status, error=str(refusal))
+
+
 def _refused(request: web.Request, error: MailioError, headers: dict[str, str]) -> web.Response:
     refusal = refusal_of(error)
     if refusal.status >= 500:
-        path = request.rel_url.raw_path[:200]
-        _log.error("not answered", method=request.method, path=path, status=refusal.status, error=str(error))
+        _report(request, refusal)
     extra = {"Retry-After": "5"} if refusal.status in {429, 503} else {}
     if refusal.status == 401:
         extra["WWW-Authenticate"] = 'Basic realm="mailio"'

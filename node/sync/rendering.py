@@ -67,7 +67,7 @@ class Renderer:
         tail: dict[str, Any] = {}
         if revision.attachments:
             tail["_attachments"] = await self._attachments(document, revision, wanted)
-        _add_history(tail, document, revision.rev, wanted)
+        self._add_history(tail, document, revision.rev, wanted)
         return {**head, **_members(revision.body), **tail}
 
     async def _attachments(self, document: Document, revision: Revision, wanted: Shown) -> dict[str, Json]:
@@ -88,6 +88,27 @@ class Renderer:
             entries[file.name] = entry
         return entries
 
+    def _add_history(self, tail: dict[str, Any], document: Document, rev: str, wanted: Shown) -> None:
+        tree = document.tree
+        if wanted.revs or wanted.revs_info:
+            path = tree.ancestry(rev)
+            if wanted.revs:
+                tail["_revisions"] = revisions(path)
+            if wanted.revs_info:
+                tail["_revs_info"] = [{"rev": each, "status": self._status(document, each)} for each in path]
+        if wanted.conflicts and (others := tree.conflicts()):
+            tail["_conflicts"] = others
+        if wanted.deleted_conflicts and (gone := tree.deleted_conflicts()):
+            tail["_deleted_conflicts"] = gone
+        if wanted.local_seq:
+            tail["_local_seq"] = document.seq
+
+    def _status(self, document: Document, rev: str) -> str:
+        if document.tree.is_leaf(rev):
+            return "deleted" if document.tree.is_deleted(rev) else "available"
+        kept = self._database.superseded.get(self._database.name, document.id, rev)
+        return "available" if kept else "missing"
+
 
 def following(document: Document, revision: Revision, wanted: Shown) -> Sequence[Attachment]:
     """Attachments whose bytes follow the document in a multipart answer, in order."""
@@ -101,27 +122,6 @@ def _horizon(tree: RevisionTree, rev: str, wanted: Shown) -> int:
         return 2**53
     path = tree.ancestry(rev)
     return max((parse(known)[0] for known in wanted.atts_since or () if known in path), default=0)
-
-
-def _add_history(tail: dict[str, Any], document: Document, rev: str, wanted: Shown) -> None:
-    if wanted.revs or wanted.revs_info:
-        path = document.tree.ancestry(rev)
-        if wanted.revs:
-            tail["_revisions"] = revisions(path)
-        if wanted.revs_info:
-            tail["_revs_info"] = [{"rev": each, "status": _status(document.tree, each)} for each in path]
-    if wanted.conflicts and (others := document.tree.conflicts()):
-        tail["_conflicts"] = others
-    if wanted.deleted_conflicts and (gone := document.tree.deleted_conflicts()):
-        tail["_deleted_conflicts"] = gone
-    if wanted.local_seq:
-        tail["_local_seq"] = document.seq
-
-
-def _status(tree: RevisionTree, rev: str) -> str:
-    if not tree.is_leaf(rev):
-        return "missing"
-    return "deleted" if tree.is_deleted(rev) else "available"
 
 
 def revisions(path: Sequence[str]) -> dict[str, Json]:

@@ -38,7 +38,7 @@ SPECIAL: Final[Mapping[str, Methods]] = {
     "_bulk_docs": {"POST": bulk_calls.bulk_docs},
     "_bulk_get": {"POST": bulk_calls.bulk_get},
     "_changes": {"GET": changes_calls.get_changes, "POST": changes_calls.post_changes},
-    "_compact": _OPERATORS,
+    "_compact": {"POST": database_calls.compact},
     "_ensure_full_commit": {"POST": database_calls.ensure_full_commit},
     "_explain": {"POST": find_calls.explain},
     "_find": {"POST": find_calls.find},

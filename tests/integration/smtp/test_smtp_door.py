@@ -174,9 +174,10 @@ async def test_a_client_that_does_not_read_is_cut_off(open_door: OpenDoor, clock
     client.setblocking(False)
     loop = asyncio.get_running_loop()
     await loop.sock_connect(client, ("127.0.0.1", door.port))
+    await loop.sock_recv(client, 1000)
     await loop.sock_sendall(client, b"EHLO c\r\n")
+    await loop.sock_recv(client, 1000)
     flood = asyncio.create_task(loop.sock_sendall(client, b"HELP\r\n" * 300_000))
-    await until(lambda: door.sessions == 1)
     connection = next(iter(door._connections))
     await until(lambda: connection._choked)
     assert not connection._reading
@@ -334,3 +335,9 @@ async def test_a_second_mail_in_rubbish_after_quit_is_ignored(open_door: OpenDoo
     talk.writer.write(f"QUIT\r\n{MAIL}\r\n{RCPT}\r\n".encode())
     assert (await talk.reply()).startswith("221")
     assert await talk.closed()
+
+
+@pytest.mark.parametrize("hostname", ["", "mx alpha", "bücher.example", "mx\r\n250 x"])
+def test_a_host_name_that_can_not_be_announced_is_refused(node: MemoryNode, hostname: str) -> None:
+    with pytest.raises(Misconfigured, match=r"smtp\.hostname"):
+        SmtpDoor(node, SmtpLimits(), None, hostname, VirtualClock())

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -42,7 +42,3 @@ class Fed:
         found = await self.store.get(database, id)
         assert found is not None
         return found
-
-
-def ids(documents: Sequence[Document]) -> list[str]:
-    return [document.id for document in documents]

@@ -14,6 +14,7 @@ from events.identity import userdb_name
 from events.log.clock import SystemClock
 from events.log.log import Write
 from events.log.sqlite_log import SqliteLog
+from events.view import STREAM, ViewEventRetried
 from projections.feeder import RunnerLimits
 from projections.runner import RebuildNeeded, Runner
 from projections.stores.embedded import EmbeddedStore
@@ -196,6 +197,24 @@ async def test_what_the_store_refuses_is_found_among_its_neighbours_and_parked(b
         await runner.reached(4)
     assert await bench.ids() == ["folder:f1", "m1"]
     assert list(await bench.store.parked()) == [2]
+
+
+async def test_what_was_written_before_the_store_refused_is_not_applied_again(bench: Bench) -> None:
+    # A body that is away for a moment has the folder written before the refused change is met.
+    bench.blobs.faults = [StorageUnavailable("away")]
+    await bench.append(
+        folder_created(),
+        folder_renamed(),
+        message_filed(bench.blobs, id="m1"),
+        document_written(bench.blobs, "not a revision", id="d", body={}),
+    )
+    runner = bench.runner()
+    async with running(runner):
+        await runner.reached(4)
+    folder = await bench.store.get(DATABASE, "folder:f1")
+    assert folder
+    assert folder.winner.rev.startswith("2-")
+    assert list(await bench.store.parked()) == [4]
 
 
 async def test_a_parked_event_that_is_retried_comes_after_everything_that_readers_have_seen(
@@ -427,8 +446,6 @@ async def test_a_closed_log_ends_the_runner(tmp_path: Path, bench: Bench) -> Non
 
 
 async def test_a_retry_event_for_another_view_or_of_nothing_parked_changes_nothing(bench: Bench) -> None:
-    from events.view import STREAM, ViewEventRetried
-
     wishes = (ViewEventRetried(view="directory", position=1), ViewEventRetried(view="userdb", position=1))
     runner = bench.runner()
     async with running(runner):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -54,17 +56,16 @@ async def test_a_counter_is_stored_with_the_hashes_of_its_pair(fed: Fed, blobs: 
     await fed.take(message_filed(blobs), message_filed(blobs))
     key = sent_key(SENDER, OWNER)
     _, sender, recipient = key.split(":")
-    body = (await fed.document("email_statistics", key)).winner.body
-    assert msgspec.json.decode(body) == {"sender": sender, "recipient": recipient, "count": 2}
+    document = await fed.document("email_statistics", key)
+    assert len(document.tree.leaves()) == 1
+    assert msgspec.json.decode(document.winner.body) == {"sender": sender, "recipient": recipient, "count": 2}
 
 
-async def test_a_counter_rises_in_one_batch_as_in_many(blobs: Blobs, tmp_path: object) -> None:
-    from pathlib import Path
-
+async def test_a_counter_rises_in_one_batch_as_in_many(blobs: Blobs, tmp_path: Path) -> None:
     events = [message_filed(blobs) for _ in range(5)]
     digests = set()
     for batches in (1, 5):
-        store = EmbeddedStore.open(Path(str(tmp_path)) / f"{batches}.sqlite", revs_limit=1)
+        store = EmbeddedStore.open(tmp_path / f"{batches}.sqlite", revs_limit=1)
         fed = Fed(Statistics(), store)
         size = len(events) // batches
         for start in range(0, len(events), size):

@@ -17,6 +17,7 @@ from tests.factories import (
     folder_created,
     folder_removed,
     folder_renamed,
+    interest_shown,
     message_filed,
     recorded,
     stored_attachment,
@@ -171,6 +172,4 @@ async def test_a_blob_that_is_no_json_object_is_refused(broken: bytes) -> None:
 
 
 async def test_foreign_events_change_nothing(blobs: Blobs) -> None:
-    from tests.factories import interest_shown
-
     assert not await UserDatabases(blobs).apply(recorded(interest_shown()), None)  # type: ignore[arg-type]
