@@ -235,12 +235,19 @@ def normalise_email(email: str) -> str:
     if len(email) > MAX_EMAIL_LENGTH:
         raise InvalidInput("invalid email", "longer than a path may be")
     local, at, domain = email.strip().lower().rpartition("@")
-    if not at or not _DOT_STRING.fullmatch(local) or len(local.encode()) > MAX_LOCAL_PART_LENGTH:
+    if not at or not _DOT_STRING.fullmatch(local) or len(_utf8(local)) > MAX_LOCAL_PART_LENGTH:
         raise InvalidInput("invalid email", "local part")
     address = f"{local}@{normalise_domain(domain)}"
     if len(address.encode()) > MAX_EMAIL_LENGTH:
         raise InvalidInput("invalid email", "longer than a path may be")
     return address
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput("invalid email", "lone surrogates") from None
 
 
 def normalise_domain(domain: str) -> str:

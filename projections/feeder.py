@@ -38,6 +38,8 @@ RETRIES_PAGE = 1_000
 class RunnerLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bounds of the runner of each view."""
 
+    checkpoint_events: int = 1_000
+    """Events that matter nothing to a view before its checkpoint is stored for their sake alone."""
     batch: int = 500
     """Events written to a view's store in one transaction at most; fewer when no more are there."""
     attempts: int = 5
@@ -117,6 +119,8 @@ class Feeder:
         self._limits = limits
         self._sleep = sleep
         self._on_written = on_written
+        self._stored = 0
+        self._parked_since = False
         self._postponed: dict[int, int] = {}
 
     async def start(self) -> None:
@@ -124,7 +128,7 @@ class Feeder:
 
         Those are left for the place of their retry: the same sequence numbers come out as did then.
         """
-        after = self.position = await self.store.checkpoint()
+        after = self.position = self._stored = await self.store.checkpoint()
         while page := await self._log.read(after, RETRIES_PAGE, {ViewEventRetried.__name__}):
             for record in page:
                 if isinstance(record.event, ViewEventRetried) and record.event.view == self.view.name:
@@ -223,7 +227,8 @@ class Feeder:
         return isinstance(error, OSError) and tries < self._limits.attempts
 
     async def _write(self, changes: Sequence[Change], checkpoint: int) -> None:
-        if not changes and checkpoint == self.position:
+        if not changes and not self._is_due(checkpoint):
+            self._advance(checkpoint)
             return
         try:
             await self.patiently(lambda: self.store.write(changes, checkpoint, self.view.schema))
@@ -231,13 +236,30 @@ class Feeder:
             raise
         except MailioError as error:
             raise _Refused(describe(error)) from error
-        self.position = checkpoint
+        self._stored, self._parked_since = checkpoint, False
         self.status.batches += 1
         self.status.changes += len(changes)
-        self._on_written(checkpoint)
+        self._advance(checkpoint)
+
+    def _is_due(self, checkpoint: int) -> bool:
+        """Whether a checkpoint has to be stored although nothing else is to be written with it."""
+        return self._parked_since or checkpoint - self._stored >= self._limits.checkpoint_events
+
+    def _advance(self, position: int) -> None:
+        """Note that everything up to `position` is taken in."""
+        if position != self.position:
+            self.position = position
+            self._on_written(position)
+
+    async def settle(self) -> None:
+        """Store a checkpoint that was only kept in memory, because nothing was to be written at it."""
+        if self._stored < self.position:
+            await self.patiently(lambda: self.store.write([], self.position, self.view.schema))
+            self._stored = self.position
 
     async def _park(self, position: int, reason: str) -> None:
         await self.patiently(lambda: self.store.park(position, reason))
+        self._parked_since = True
         self.status.parked += 1
         _log.warning("event parked", view=self.view.name, position=position, reason=reason)
 

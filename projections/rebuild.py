@@ -139,6 +139,7 @@ async def build(
         whole = len(records) < BATCH or len(wanted) < len(records)
         await feeder.feed(wanted, upto if whole else wanted[-1].position)
         meter.tell(feeder.position)
+    await feeder.settle()
     meter.tell(feeder.position, last=True)
     return feeder
 

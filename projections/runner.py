@@ -121,6 +121,7 @@ class Runner:
             self._written(self._feeder.position)
             await self._catch_up()
             await self._follow()
+            await self._feeder.settle()
         except Stopped:
             pass
         finally:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import ssl
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 
 import structlog
@@ -86,10 +85,7 @@ class Connection(asyncio.Protocol):
         if self._handing_over:
             self._decrypted += data
             return
-        try:
-            self._perform(session.receive(data, self._door.clock.now()))
-        except Exception:  # noqa: BLE001 - the client is told to come again, the operator what happened
-            self._fault("session")
+        self._drive(session.receive, data)
         if session.buffered > BUFFERED_BYTES and session.waiting:
             self._pause()
 
@@ -138,7 +134,7 @@ class Connection(asyncio.Protocol):
             if late and self._task is not None:
                 self._unanswered = True
                 self._task.cancel()
-            self._perform(session.tick(now))
+            self._drive(session.tick)
 
     def stop(self) -> None:
         """End as soon as no message is under way."""
@@ -154,7 +150,14 @@ class Connection(asyncio.Protocol):
 
     def _greet(self) -> None:
         if self._session is not None:
-            self._perform(self._session.greet(self._door.clock.now()))
+            self._drive(self._session.greet)
+
+    def _drive(self, step: Callable[..., list[Action]], *arguments: object) -> None:
+        """Take one step of the session. A fault of ours ends it: 421 for the client, a log line for us."""
+        try:
+            self._perform(step(*arguments, self._door.clock.now()))
+        except Exception:  # noqa: BLE001 - reported in `_fault`
+            self._fault()
 
     def _perform(self, actions: list[Action]) -> None:
         out: list[bytes] = []
@@ -186,7 +189,7 @@ class Connection(asyncio.Protocol):
         if transport is None:
             return
         self._cut_at = self._door.farewell()
-        if action.linger and transport.can_write_eof():
+        if action.linger and transport.get_extra_info("sslcontext") is None:
             # Closing with unread input resets the connection, and the client may lose our last reply.
             transport.write_eof()
         else:
@@ -218,10 +221,7 @@ class Connection(asyncio.Protocol):
         session = self._session
         if session is None:
             return
-        try:
-            self._perform(session.answer(outcome, self._door.clock.now()))
-        except Exception:  # noqa: BLE001 - as in `data_received`
-            self._fault("session")
+        self._drive(session.answer, outcome)
         self._resume()
 
     async def _start_tls(self) -> None:
@@ -236,14 +236,14 @@ class Connection(asyncio.Protocol):
             secure = await self._loop.start_tls(
                 transport, self, context, server_side=True, ssl_handshake_timeout=timeout
             )
-        except (OSError, ssl.SSLError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, it ends the session and is in its last line
             self._fail_tls(str(error) or type(error).__name__)
             return
         if secure is None:
             self._fail_tls("connection lost")
             return
         self._transport, self._reading, self._handing_over = secure, True, False
-        self._perform(session.secured(describe_tls(secure), self._door.clock.now()))
+        self._drive(session.secured, describe_tls(secure))
         if self._decrypted:
             data, self._decrypted = self._decrypted, b""
             self.data_received(data)
@@ -295,10 +295,10 @@ class Connection(asyncio.Protocol):
         elif private:
             _log.warning("port refused", session=session, port=port, why=printable(str(error)))
 
-    def _fault(self, where: str) -> None:
+    def _fault(self) -> None:
         session = self._session
         self._door.counters.faults += 1
-        _log.exception("session failed", session=session.identity if session else "", where=where)
+        _log.exception("session failed", session=session.identity if session else "")
         if session is not None:
             self._perform(session.fail())
 

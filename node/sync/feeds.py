@@ -60,6 +60,11 @@ class Feeds:
         """Number of feeds that wait right now."""
         return len(self._waiters)
 
+    @property
+    def places(self) -> int:
+        """Number of feeds that are open, those included that are sending."""
+        return self._open.total()
+
     @contextmanager
     def place(self, address: str) -> Iterator[None]:
         """Take one of the user's places; raise a refusal (429) when all are taken."""

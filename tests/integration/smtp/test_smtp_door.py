@@ -107,6 +107,21 @@ async def test_an_unknown_exception_is_a_temporary_failure_and_one_log_line(
     talk.close()
 
 
+async def test_a_fault_of_the_session_itself_is_reported_and_ends_only_that_session(
+    open_door: OpenDoor,
+) -> None:
+    door = await open_door()
+    door.shared.busy = lambda: 1 // 0 == 0
+    broken, other = await Talk.to(door.port), await Talk.to(door.port)
+    with capture_logs() as logs:
+        assert (await broken.say("EHLO c", MAIL)).startswith("421 4.3.0")
+    assert await broken.closed()
+    assert [log["event"] for log in logs if log["log_level"] == "error"] == ["session failed"]
+    assert door.counters.faults == 1
+    assert (await other.say("EHLO c")).startswith("250")
+    other.close()
+
+
 async def test_a_private_reason_goes_to_the_log_and_not_to_the_client(
     open_door: OpenDoor, node: MemoryNode
 ) -> None:

@@ -34,6 +34,43 @@ async def test_a_mail_over_tls_knows_its_cipher(
     assert (await talk.say("QUIT")).startswith("221")
 
 
+async def test_a_session_over_tls_that_is_ended_by_the_door_hears_why(
+    open_door: OpenDoor, pem: tuple[Path, Path]
+) -> None:
+    door = await open_door(tls=True, errors=2)
+    talk = await Talk.to(door.port)
+    await secure(talk, pem[0])
+    assert (await talk.say("WIZ", "WIZ")).startswith("500")
+    assert (await talk.reply()).startswith("421 4.7.0")
+    assert await talk.closed()
+    await until(lambda: door.sessions == 0)
+
+
+async def test_a_command_sent_right_behind_the_handshake_is_answered(
+    open_door: OpenDoor, pem: tuple[Path, Path]
+) -> None:
+    door = await open_door(tls=True)
+    for _ in range(20):
+        talk = await Talk.to(door.port)
+        await secure(talk, pem[0])
+        assert (await talk.say("EHLO c.example")).startswith("250")
+        talk.close()
+
+
+async def test_a_mail_of_many_records_over_tls_arrives_unchanged(
+    open_door: OpenDoor, node: MemoryNode, pem: tuple[Path, Path]
+) -> None:
+    door = await open_door(tls=True)
+    talk = await Talk.to(door.port)
+    await secure(talk, pem[0])
+    await talk.begin()
+    raw = b"".join(b"%d " % i + b"x" * 60 + b"\r\n" for i in range(20_000))
+    talk.writer.write(raw + b".\r\n")
+    assert (await talk.reply()).startswith("250")
+    assert node.mails[0].raw == raw
+    talk.close()
+
+
 async def test_commands_sent_with_starttls_are_refused(open_door: OpenDoor, node: MemoryNode) -> None:
     door = await open_door(tls=True)
     talk = await Talk.to(door.port)

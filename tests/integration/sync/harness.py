@@ -74,9 +74,7 @@ class Mailboxes:
 class SyncNode:
     """A node with nothing but the sync door open. Use `running`."""
 
-    def __init__(
-        self, folder: Path, limits: SyncLimits, origins: Sequence[str], quota: int
-    ) -> None:
+    def __init__(self, folder: Path, limits: SyncLimits, origins: Sequence[str], quota: int) -> None:
         self.clock = SystemClock()
         self.log = SqliteLog.open(folder / "log.sqlite", self.clock, "test")
         self.blobs = LocalBlobs.open(folder / "blobs")

@@ -182,7 +182,7 @@ def test_email_addresses_have_one_form(email: str, normal: str) -> None:
      '"a b"@x.example', "a@[127.0.0.1]", "a@-x.example", "a@x-.example", "a@x..example", "a@.example", "Name <a@x.example>",
      "a\r\nRCPT TO:<b>@x.example", "a\x00@x.example", "a@x.example\x00", "a@x_y.example", "a@" + "x" * 64 + ".example",
      "a" * 65 + "@x.example", "\u00fc" * 33 + "@x.example", "a@" + "x." * 130 + "example", "a@stra\u00dfe.example",
-     "a@x\u200d.example", "a@xn--\u00fc.example", "a,b@x.example", "a:b@x.example", "a@x/y.example", "a@b\x85.example", "a\u0085b@x.example"],
+     "a@x\u200d.example", "a@xn--\u00fc.example", "a,b@x.example", "a:b@x.example", "a@x/y.example", "a@b\x85.example", "a\u0085b@x.example", "\ud800@x.example", "a@\udc80.example"],
 )  # fmt: skip
 def test_what_is_no_email_address_is_refused(email: str) -> None:
     with pytest.raises(InvalidInput):

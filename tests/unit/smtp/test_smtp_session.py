@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from events.errors import (
     Busy,
@@ -17,6 +19,7 @@ from events.errors import (
 )
 from events.mail import Recipient
 from node.smtp.actions import Transition
+from node.smtp.limits import SmtpLimits
 from node.smtp.pace import Phase
 from tests.unit.smtp.driver import (
     DATA,
@@ -342,3 +345,44 @@ def test_each_step_is_noted_once() -> None:
     ]
     driver.feed(b"WIZ\r\n")
     assert driver.notes[-1].fields == {"reason": "unknown_command", "reply": "500 5.5.1"}
+
+
+_PIECES = [
+    EHLO,
+    b"HELO x\r\n",
+    MAIL,
+    RCPT,
+    DATA,
+    b".\r\n",
+    b"\r\n.\r\n",
+    b"RSET\r\n",
+    b"STARTTLS\r\n",
+    b"QUIT\r\n",
+]
+_SEGMENTS = st.lists(
+    st.one_of(
+        st.sampled_from(_PIECES),
+        st.lists(st.sampled_from([*_PIECES, b"x", b"\r", b"\n", b".", b"\x00", b"\xff"]), max_size=6).map(
+            b"".join
+        ),
+        st.binary(max_size=30),
+    ),
+    max_size=25,
+)
+
+
+@given(segments=_SEGMENTS, tls=st.booleans(), errors=st.integers(1, 20))
+def test_any_bytes_are_answered_in_form_and_never_with_a_fault(
+    segments: list[bytes], tls: bool, errors: int
+) -> None:
+    driver = Driver(SmtpLimits(errors=errors, command_bytes=40, message_bytes=60, line_bytes=30), tls=tls)
+    for segment in segments:
+        driver.feed(segment)
+        if driver.handshake and driver.session.phase is Phase.HANDSHAKE:
+            driver.perform(driver.session.secured("TLS", driver.now))
+        if driver.closed:
+            break
+    assert all(re.match(r"[2-5]\d\d[ -]", line) for line in driver.replies)
+    assert len(driver.mails) == sum("accepted as" in line for line in driver.replies)
+    driver.session.lost()
+    assert driver.memory.held == 0

@@ -8,6 +8,7 @@ main(async (url) => {
     { _id: 'b', folder: 'spam' },
     { _id: 'c', folder: 'inbox' },
     { _id: 'd', secret: true },
+    { _id: '_design/app', filters: { mine: 'function () { return true; }' } },
   ]);
   await one.replicate.to(remote(url));
   const [byIds, bySelector, live] = [device(), device(), device()];
