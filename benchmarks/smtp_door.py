@@ -81,7 +81,7 @@ async def serve_overridden() -> None:
 
     from node.smtp.grammar import parse_rcpt
 
-    class Overridden(SMTP):  # type: ignore[misc]
+    class Overridden(SMTP):
         line_length_limit = 1 << 20
 
         def _getaddr(self, arg: str) -> tuple[str, str]:
@@ -91,8 +91,9 @@ async def serve_overridden() -> None:
         async def smtp_DATA(self, arg: str) -> None:  # noqa: N802 - aiosmtpd's name
             await self.push("354 go on")
             raw = await self._reader.readuntil(b"\r\n.\r\n")
+            assert self.envelope is not None
             self.envelope.content = raw[:-3].replace(b"\r\n.", b"\r\n")
-            self._set_post_data_state()
+            self._set_post_data_state()  # type: ignore[no-untyped-call]
             await self.push(await self.event_handler.handle_DATA())
 
     await serve_protocol(lambda: Overridden(Yes(), hostname="mx.example"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from functools import partial
 
 import msgspec
 
@@ -113,11 +114,17 @@ async def load(  # noqa: PLR0917 - the order in which mail travels
     )
     clients = [_Client(steps, mails_per_session) for _ in range(sessions)]
     began = time.perf_counter()
-    await asyncio.gather(*(loop.create_connection(lambda c=client: c, host, port) for client in clients))
+    await asyncio.gather(
+        *(loop.create_connection(partial(_itself, client), host, port) for client in clients)
+    )
     await asyncio.gather(*(client.done for client in clients))
     seconds = time.perf_counter() - began
     latencies = [latency for client in clients for latency in client.latencies]
     return LoadResult(len(latencies), seconds, latencies)
+
+
+def _itself(client: _Client) -> _Client:
+    return client
 
 
 def message(size: int) -> bytes:

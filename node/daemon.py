@@ -23,6 +23,9 @@ from node.api.app import build_app
 from node.core import Core
 from node.settings import LoggingSettings, Settings, SmtpSettings, host_and_port
 from node.smtp.door import SmtpDoor
+from node.smtp.tls import load_tls
+
+_messages = structlog.get_logger("node")
 
 DRAIN_SECONDS = 30.0
 """How long running SMTP transfers may take to end after SIGTERM; systemd waits 90 s before it kills."""
@@ -58,6 +61,15 @@ class Daemon:
         await _listen(self.http, host, port)
         await self.smtp.start(*host_and_port("smtp.listen", self.settings.smtp.listen))
 
+    def reload(self) -> None:
+        """Read the certificate again (SIGHUP); a bad one is reported and the old one stays."""
+        try:
+            self.smtp.reload_tls(tls_context(self.settings.smtp))
+        except Misconfigured as error:
+            _messages.error("the old certificate stays", error=str(error))
+        else:
+            _messages.info("certificate reloaded")
+
     async def stop(self) -> None:
         """Close the doors, finish what was begun, release the stores."""
         await self.smtp.drain(DRAIN_SECONDS)
@@ -80,12 +92,7 @@ def tls_context(settings: SmtpSettings) -> ssl.SSLContext | None:
     """Return the context for STARTTLS, None when no certificate is set. Raises Misconfigured."""
     if settings.certificate is None:
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(settings.certificate, settings.private_key)
-    except (OSError, ssl.SSLError) as error:
-        raise Misconfigured(f"smtp.certificate: {settings.certificate}: {error}") from error
-    return context
+    return load_tls(settings.certificate, settings.private_key or settings.certificate)
 
 
 def configure_logging(settings: LoggingSettings) -> None:
@@ -109,7 +116,7 @@ def configure_logging(settings: LoggingSettings) -> None:
 
 
 def serve(settings: Settings, file: Path) -> None:
-    """Run a daemon until SIGINT or SIGTERM. Raises Misconfigured and whatever stops the node."""
+    """Run a daemon until SIGINT or SIGTERM; SIGHUP reloads the certificate. Raises Misconfigured and whatever stops the node."""
     configure_logging(settings.logging)
     uvloop.run(_serve(settings, file))
 
@@ -120,6 +127,7 @@ async def _serve(settings: Settings, file: Path) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     daemon = Daemon(settings)
+    loop.add_signal_handler(signal.SIGHUP, daemon.reload)
     try:
         await daemon.start()
         print(welcome(daemon, file), flush=True)  # noqa: T201 - for the person who started it

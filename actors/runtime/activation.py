@@ -51,6 +51,7 @@ class ActorLimits(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int = 5
     """Restarts of one actor within the window before it is suspended."""
     restart_window_seconds: float = 60.0
+    """How far back restarts are counted."""
     suspension_seconds: float = 30.0
     """How long a suspended actor is left alone."""
 

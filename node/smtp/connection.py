@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
@@ -44,6 +44,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._session: SmtpSession | None = None
+        self._logger: Any = _log
         self._task: asyncio.Task[None] | None = None
         self._asked_at = 0
         self._cut_at: int | None = None
@@ -70,6 +71,7 @@ class Connection(asyncio.Protocol):
             return
         clock = self._door.clock
         self._session = SmtpSession(self._door.shared, clock.event_id(), client, clock.now())
+        self._logger = _log.bind(session=self._session.identity)
         self._log(Transition.CONNECTED, client=client)
         delay = self._door.shared.limits.greeting_delay_ms
         if delay:
@@ -156,8 +158,8 @@ class Connection(asyncio.Protocol):
         """Take one step of the session. A fault of ours ends it: 421 for the client, a log line for us."""
         try:
             self._perform(step(*arguments, self._door.clock.now()))
-        except Exception:  # noqa: BLE001 - reported in `_fault`
-            self._fault()
+        except Exception as error:  # noqa: BLE001 - reported in `_fault`
+            self._fault(error)
 
     def _perform(self, actions: list[Action]) -> None:
         out: list[bytes] = []
@@ -280,25 +282,23 @@ class Connection(asyncio.Protocol):
         self._log(note.transition, **note.fields)
 
     def _log(self, transition: Transition, **fields: str | int) -> None:
-        write = _log.debug if transition in DETAILS else _log.info
-        identity = self._session.identity if self._session else ""
+        write = self._logger.debug if transition in DETAILS else self._logger.info
         escaped = {k: printable(v) if isinstance(v, str) else v for k, v in fields.items()}
-        write(str(transition), session=identity, **escaped)
+        write(transition.value, **escaped)
 
     def _report(self, error: Exception, port: str) -> None:
         """Tell the operator about what is not the client's fault."""
-        session = self._session.identity if self._session else ""
         private = getattr(error, "private", None)
         if private is None:
             self._door.counters.faults += 1
-            _log.error("port failed", session=session, port=port, exc_info=error)
+            self._logger.error("port failed", port=port, exc_info=error)
         elif private:
-            _log.warning("port refused", session=session, port=port, why=printable(str(error)))
+            self._logger.warning("port refused", port=port, why=printable(str(error)))
 
-    def _fault(self) -> None:
+    def _fault(self, error: Exception) -> None:
         session = self._session
         self._door.counters.faults += 1
-        _log.exception("session failed", session=session.identity if session else "")
+        self._logger.error("session failed", exc_info=error)
         if session is not None:
             self._perform(session.fail())
 

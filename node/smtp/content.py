@@ -118,8 +118,6 @@ class Content:
             reach = line + limit + (raw[line] == ord("."))
             newline = raw.rfind(b"\n", line, reach)
             if newline < 0:
-                if stop <= reach:
-                    break
                 return True
             line = newline + 1
         self._line = line

@@ -112,6 +112,9 @@ class SmtpSession:
         elif self.phase is Phase.ACCEPTING:
             self.phase = Phase.COMMAND
             self._accepted(outcome)
+        elif isinstance(outcome, str):
+            # The client left meanwhile. It will send the mail again, and this one counts all the same.
+            self._note(Transition.ACCEPTED, mail=outcome, heard="no")
         if self._stopping and self.phase is Phase.COMMAND:
             self._hang_up(replies.SHUTTING_DOWN)
         return self._advance()
@@ -151,7 +154,7 @@ class SmtpSession:
         return self._advance()
 
     def lost(self) -> None:
-        """The connection is gone."""
+        """Forget everything: the connection is gone."""
         self.ending = self.ending or f"client left in phase {self.phase}"
         self._end()
 
@@ -392,7 +395,6 @@ class SmtpSession:
             self._refuse(replies.GREET_FIRST)
         else:
             self.phase = Phase.HANDSHAKE
-            self._transaction = None
             self._send(replies.GO_AHEAD)
             self._out.append(StartTls())
 

@@ -47,6 +47,8 @@ async def _require_no_javascript(call: Call) -> None:
     """Refuse filters of design documents: 404 if it isn't there, 403 if it would have to run."""
     name = call.query.text("filter", "")
     section = "views" if name == "_view" else "filters"
+    if name == "_view" and "view" not in call.query:
+        raise bad_request("`view` filter parameter is not provided.")
     design, _, function = (call.query.text("view", "") if name == "_view" else name).partition("/")
     if not function:
         return

@@ -25,8 +25,8 @@ File = Attachment | StoredAttachment
 class Leaf(msgspec.Struct, frozen=True):
     """What matters of a leaf for the revision after it. `size` is in bytes."""
 
+    revision: Revision
     size: int
-    files: tuple[File, ...]
     handshake: bool
 
 
@@ -97,7 +97,7 @@ class Drafting:
         if leaf is None:
             return None
         size = _size(leaf.body, leaf.attachments)
-        return Leaf(size, leaf.attachments, not leaf.deleted and _holds_handshake(leaf.body))
+        return Leaf(leaf, size, not leaf.deleted and _holds_handshake(leaf.body))
 
     async def _files(
         self, standing: _Standing, sent: Incoming, ancestors: Sequence[str], generation: int
@@ -127,9 +127,9 @@ class Drafting:
     ) -> StoredAttachment:
         for rev in dict.fromkeys([*ancestors, *standing.tree.leaves()]):
             leaf = await self._leaf(standing, rev)
-            for known in leaf.files if leaf else ():
+            for known in leaf.revision.attachments if leaf else ():
                 if known.name == file.name and file.digest in {"", known.digest}:
-                    return _stored(known)
+                    return StoredAttachment(**msgspec.structs.asdict(known))
         raise missing_stub(f"{file.name[:100]}: no such attachment is stored in this document")
 
     async def _draft(
@@ -141,11 +141,12 @@ class Drafting:
     ) -> None:
         terms = await self._terms(sent)
         before = await self._leaf(standing, path[1]) if len(path) > 1 else None
-        await self._note_replaced(standing, path)
+        if before is not None:
+            self.replaced.append((sent.id, before.revision))
         spoke = standing.tree and await self._leaf(standing, standing.tree.winner)
         standing.tree, _ = standing.tree.merge(path, sent.deleted)
         size = _size(sent.body, files)
-        standing.drafted[path[0]] = Leaf(size, files, terms is not None)
+        standing.drafted[path[0]] = Leaf(_revision(sent, path[0], files), size, terms is not None)
         document = "" if sent.body == EMPTY else blob_name(sent.body)
         if document:
             self._bodies[document] = sent.body
@@ -165,14 +166,6 @@ class Drafting:
                 forgotten=bool(spoke and spoke.handshake) and terms is None and _wins(standing, path[0]),
             )
         )
-
-    async def _note_replaced(self, standing: _Standing, path: tuple[str, ...]) -> None:
-        stored = standing.stored
-        if len(path) < 2 or stored is None or not stored.tree.is_leaf(path[1]):
-            return
-        leaf = await self._database.leaf(stored, path[1])
-        if leaf is not None:
-            self.replaced.append((stored.id, leaf))
 
     async def _terms(self, sent: Incoming) -> Terms | None:
         if sent.deleted or not is_handshake(sent.members):
@@ -209,17 +202,10 @@ def _size(body: bytes, files: Sequence[File]) -> int:
     return (0 if body == EMPTY else len(body)) + sum(file.length for file in files)
 
 
-def _stored(file: File) -> StoredAttachment:
-    if isinstance(file, StoredAttachment):
-        return file
-    return StoredAttachment(
-        name=file.name,
-        content_type=file.content_type,
-        length=file.length,
-        digest=file.digest,
-        blob=file.blob,
-        revpos=file.revpos,
-    )
+def _revision(sent: Incoming, rev: str, files: Sequence[StoredAttachment]) -> Revision:
+    """What the view will show of a draft."""
+    attachments = tuple(Attachment(**msgspec.structs.asdict(file)) for file in files)
+    return Revision(rev=rev, deleted=sent.deleted, body=sent.body, attachments=attachments)
 
 
 def _holds_handshake(body: bytes) -> bool:

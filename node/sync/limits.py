@@ -22,8 +22,8 @@ class SyncLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Documents, ids or keys in one request; replicators send 100 to 2,000."""
     json_depth: int = 100
     """Nesting of arrays and objects; hand-made documents stay below 10."""
-    id_bytes: int = 1_024
-    """A document's id; a Message-ID may have 998 (RFC 5322 section 2.1.1)."""
+    id_bytes: int = 2_048
+    """A document's id; a Message-ID may have 998 (RFC 5322 section 2.1.1), and it must fit in a URL."""
     local_bytes: int = 262_144
     """A `_local` document; a checkpoint with its history has about 5,000."""
     revisions: int = 1_000

@@ -110,11 +110,9 @@ def test_a_log_of_a_newer_program_is_left_alone(daemon: Daemon) -> None:
     daemon.account()
     daemon.stop()
     path = daemon.data / "log.sqlite"
-    with sqlite3.connect(path) as database:
-        database.execute("PRAGMA user_version = 1000000")
-        names = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if "meta" in names:
-            database.execute("UPDATE meta SET value = 1000000 WHERE name = 'format'")
+    database = sqlite3.connect(path)
+    with database:
+        assert database.execute("UPDATE log_meta SET value = 1000000 WHERE name = 'format'").rowcount == 1
     database.close()
     before = path.read_bytes()
     done = daemon.command("run", check=False)

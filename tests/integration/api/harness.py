@@ -27,7 +27,9 @@ from node.smtp.door import SmtpDoor
 from node.smtp.ports import SessionFacts
 
 DOMAIN = "alpha.example"
-FACTS = SessionFacts(session="s", client="192.0.2.1", helo="mx.beta.example", esmtp=True, tls="", smtputf8=False)
+FACTS = SessionFacts(
+    session="s", client="192.0.2.1", helo="mx.beta.example", esmtp=True, tls="", smtputf8=False
+)
 PASSWORD = "correct horse battery staple"
 GENEROUS = {"requests_per_second": 1000.0, "request_burst": 1000}
 
@@ -85,7 +87,14 @@ class Node:
         self.routes: list[Route] = client.server.app[ROUTES]  # type: ignore[attr-defined]
 
     async def call(
-        self, method: str, path: str, body: Any = None, *, token: str = "", headers: Any = None, raw: bytes = b""
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        token: str = "",
+        headers: Any = None,
+        raw: bytes = b"",
     ) -> Answer:
         """Ask, and hold the answer against the route's declaration."""
         sent = dict(headers or {})

@@ -111,7 +111,9 @@ async def test_nobody_registers_while_registration_is_closed(tmp_path: Path) -> 
         assert (await node.call("POST", "/api/v1/webauthn/registration_verify", body)).status == 403
 
 
-async def test_a_failed_login_says_the_same_of_a_known_and_an_unknown_account(node: Node, alice: User) -> None:
+async def test_a_failed_login_says_the_same_of_a_known_and_an_unknown_account(
+    node: Node, alice: User
+) -> None:
     bad = {"signatureBase64": to_base64(bytes(64))}
     answers = [
         await node.call("POST", "/api/v1/login", user.proof(await node.nonce()) | bad)
@@ -172,8 +174,8 @@ def _claims(node: Node, user: User, **changes: Any) -> dict[str, Any]:
 
 
 def _signed(node: Node, claims: Any, header: dict[str, Any] | None = None, keys: Any = None) -> str:
-    parts = [json.dumps(header or {"alg": "EdDSA"}).encode(), json.dumps(claims).encode()]
-    text = ".".join(map(to_base64url, parts))
+    parts = (header or {"alg": "EdDSA"}, claims)
+    text = ".".join(to_base64url(json.dumps(part, separators=(",", ":")).encode()) for part in parts)
     return f"{text}.{to_base64url((keys or node.core.keys).sign(text.encode()))}"
 
 
@@ -244,7 +246,7 @@ async def test_a_token_without_signature_or_of_another_key_opens_nothing(node: N
         flattened,
         good + "=",
         "." * 2,
-        "x" * 10_000,
+        "x" * 5_000,
         base64.b64encode(good.encode()).decode(),
     ):
         answer = await node.get(ME, token)
@@ -254,7 +256,9 @@ async def test_a_token_without_signature_or_of_another_key_opens_nothing(node: N
 
 async def test_a_token_of_another_server_opens_nothing(node: Node, alice: User) -> None:
     other = UserKeys.generate()
-    answer = await node.get(ME, _signed(node, _claims(node, alice, iss=f"did:mailio:{other.address}"), keys=other))
+    answer = await node.get(
+        ME, _signed(node, _claims(node, alice, iss=f"did:mailio:{other.address}"), keys=other)
+    )
     assert (answer.status, answer.json) == (401, {"error": "Failed to verify JWS message"})
 
 
@@ -319,4 +323,3 @@ async def test_every_miss_reads_the_same(node: Node, alice: User, mallory: User)
 async def test_finding_needs_both(node: Node, alice: User) -> None:
     for query in ({"email": alice.email}, {"emailHash": "x"}, {"email": "", "emailHash": ""}, {}):
         assert (await node.get("/api/v1/findaddress?" + urlencode(query))).status == 400
-

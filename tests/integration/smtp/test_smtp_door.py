@@ -234,6 +234,7 @@ async def test_a_mail_whose_client_left_before_the_answer_is_stored_all_the_same
     await until(lambda: door.sessions == 0)
     node.hold.set()
     await until(lambda: len(node.mails) == 1)
+    await until(lambda: door.counters.accepted == 1)
 
 
 async def test_a_client_that_only_closed_its_sending_side_still_hears_the_answer(

@@ -80,7 +80,7 @@ async def test_without_identity_every_database_answers_alike(
     "path",
     [
         "/../../etc/passwd", "/..%2f..%2fetc%2fpasswd", "/%2e%2e/%2e%2e/log.sqlite", "/%252e%252e%252flog",
-        "/a/../../secret", "/.//..", "/%c0%ae%c0%ae/", "/a%00b", "/_local/..%2f..%2fx", "/ａ／．．／b",
+        "/a/../../secret", "/.//..", "/%c0%ae%c0%ae/", "/a%00b", "/_local/..%2f..%2fx", "/%EF%BC%8E%EF%BC%8E%EF%BC%8Fb",
     ],
 )  # fmt: skip
 async def test_ids_that_look_like_paths_name_nothing(client: Client, path: str) -> None:
@@ -200,7 +200,7 @@ async def test_a_deeply_nested_selector_is_refused(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["(a+)+$", "(a|a)*$", "(a|aa)+$", "(.*)*b", "(a*)*(a*)*(a*)*c", "(x+x+)+y"]
+    "pattern", ["(a+)+$", "(a|a)*b", "(a|aa)+$", "(.*)*b", "(a*)*(a*)*(a*)*c", "(x+x+)+y"]
 )
 async def test_a_catastrophic_pattern_takes_bounded_time(client: Client, pattern: str) -> None:
     await client.put({"_id": "a", "text": "a" * 30_000 + "!"})
