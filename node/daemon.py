@@ -101,7 +101,11 @@ def configure_logging(settings: LoggingSettings) -> None:
     if level is None:
         raise Misconfigured(f"logging.level: {settings.level}: use debug, info, warning or error")
     logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr, format="%(name)s: %(message)s")
-    renderer = structlog.processors.JSONRenderer() if settings.json else structlog.dev.ConsoleRenderer(False)
+    renderer = (
+        structlog.processors.JSONRenderer()
+        if settings.json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -116,7 +120,10 @@ def configure_logging(settings: LoggingSettings) -> None:
 
 
 def serve(settings: Settings, file: Path) -> None:
-    """Run a daemon until SIGINT or SIGTERM; SIGHUP reloads the certificate. Raises Misconfigured and whatever stops the node."""
+    """Run a daemon until SIGINT or SIGTERM; SIGHUP reloads the certificate.
+
+    Raises Misconfigured, and whatever stops the node.
+    """
     configure_logging(settings.logging)
     uvloop.run(_serve(settings, file))
 
@@ -132,6 +139,7 @@ async def _serve(settings: Settings, file: Path) -> None:
         await daemon.start()
         print(welcome(daemon, file), flush=True)  # noqa: T201 - for the person who started it
         await _until(stop, daemon.core)
+        print("stopping: what was begun is finished first", flush=True)  # noqa: T201 - as above
     finally:
         await daemon.stop()
 

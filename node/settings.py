@@ -25,6 +25,9 @@ from projections.runner import RunnerLimits
 
 ENVIRONMENT_PREFIX = "MAILIO_"
 
+CONFIGURATION_VARIABLE = "MAILIO_CONFIG"
+"""Environment variable that names the configuration file itself."""
+
 
 class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who this node is, and where it keeps its data."""
@@ -193,7 +196,7 @@ def _apply_environment(values: dict[str, Any], environment: Mapping[str, str]) -
     known = {environment_name(name): (name, field) for name, field in leaves(Settings)}
     sources = {}
     for variable, text in environment.items():
-        if not variable.startswith(ENVIRONMENT_PREFIX):
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable == CONFIGURATION_VARIABLE:
             continue
         if variable not in known:
             close = difflib.get_close_matches(variable, known, 1)

@@ -128,5 +128,5 @@ class Views:
 
     async def close(self) -> None:
         """Release the stores."""
-        for store in (*self.stores.values(), *self.couchdb.values()):
+        for store in self.everywhere.values():
             await store.close()

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 from aiohttp import web
+from aiohttp.log import server_logger
 from aiohttp.typedefs import Middleware
 
 from node.api.accounts import AccountRoutes
@@ -20,7 +21,7 @@ from node.api.cookies import TokenCookie
 from node.api.cors import Cors
 from node.api.credentials import CredentialRoutes
 from node.api.endpoint import Gate, add_routes
-from node.api.failures import BEGUN, Next, answered
+from node.api.failures import BEGUN, Next, answered, is_own_fault
 from node.api.folders import FolderRoutes
 from node.api.health import HealthRoutes
 from node.api.identity import Identity
@@ -62,6 +63,7 @@ def build_app(core: Core, smtp: SmtpDoor) -> web.Application:
     app = web.Application(
         middlewares=_middlewares(cors, traffic, gate), client_max_size=settings.http.body_bytes
     )
+    server_logger.addFilter(is_own_fault)
     app[ROUTES] = routes
     app.on_response_prepare.append(_Finish(cors).prepare)
     add_routes(app, routes, gate)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import msgspec
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from events.errors import MailioError
 from node.api.authentication import TokenRefused
@@ -53,6 +55,15 @@ def refusal(error: MailioError) -> web.Response:
     elif error.http == 503:
         headers["Retry-After"] = RETRY_SECONDS
     return _answer(error.http, Refused(error.http, error.public), headers)
+
+
+def is_own_fault(record: logging.LogRecord) -> bool:
+    """Filter for aiohttp's logger: a stranger's malformed request is no error of the node.
+
+    aiohttp answers it with 400, and would write a traceback for each.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
 
 
 def route_of(request: web.Request) -> str:

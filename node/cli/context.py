@@ -9,10 +9,7 @@ from typing import Any
 
 import typer
 
-from node.settings import Effective, Settings, load
-
-CONFIGURATION_VARIABLE = "MAILIO_CONFIG"
-"""Environment variable that names the configuration file."""
+from node.settings import CONFIGURATION_VARIABLE, Effective, Settings, load
 
 SEARCHED = (Path("node.toml"), Path("var/node.toml"), Path("/etc/mailio/node.toml"))
 """Where a configuration is looked for when none is named."""

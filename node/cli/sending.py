@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import smtplib
+from email import policy
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 
@@ -28,7 +30,12 @@ def small_message(sender: str, recipient: str, subject: str) -> bytes:
     message["Date"] = formatdate()
     message["Message-ID"] = make_msgid(domain="send-test.example")
     message.set_content("This message was sent by `mailio-node send-test`.\n")
-    return message.as_bytes()
+    return message.as_bytes(policy=policy.SMTP)
+
+
+def with_crlf(raw: bytes) -> bytes:
+    """Let every line of a file end as RFC 5321 section 2.3.8 wants it."""
+    return re.sub(rb"\r\n|\r|\n", b"\r\n", raw)
 
 
 def hand_in(listen: str, sender: str, recipient: str, raw: bytes) -> str:

@@ -41,7 +41,8 @@ def rebuild(
         verdict = f"{differs} documents differed" if differs else "identical with the live view"
         console.print(
             f"{report['view']}: {report['documents']} documents from {report['events']} events "
-            f"in {report['seconds']:.1f} s, {verdict}, swapped in"
+            f"in {report['seconds']:.1f} s, {verdict}, swapped in",
+            soft_wrap=True,
         )
         for database, document in report["first"]:
             console.print(f"  differed: {database}/{document}", markup=False)

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from node.crypto.handshakes import DOCUMENT_TYPE as HANDSHAKE_TYPE
 from projections.view_store import Document
 
 
@@ -36,6 +37,8 @@ def summarise(document: Document) -> dict[str, Any] | None:
     try:
         message = msgspec.json.decode(document.winner.body, type=_Message)
     except msgspec.MsgspecError:
+        return None
+    if message.did_comm_message.type == HANDSHAKE_TYPE:
         return None
     return {
         "id": document.id,

@@ -142,9 +142,12 @@ def _path(revisions: Json, rev: str, limits: SyncLimits) -> tuple[str, ...]:
     if start < len(ids):
         raise doc_validation("RevId count must match start")
     path = tuple(checked_rev(f"{start - below}-{each}") for below, each in enumerate(ids))
-    if rev and path[0] != rev:
-        raise doc_validation("_rev and _revisions contradict each other")
-    return path
+    if not rev or path[0] == rev:
+        return path
+    if start == parse(rev)[0] - 1:
+        # PouchDB sends the parent's history when parent and child have the same hash.
+        return (rev, *path)
+    raise doc_validation("_rev and _revisions contradict each other")
 
 
 def _attachments(

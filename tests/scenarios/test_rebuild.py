@@ -212,12 +212,13 @@ def test_offline_edits_survive_a_rebuild_under_load_and_nothing_is_fetched_twice
     again = device.sync()
     assert again["conflicts"] == []
     assert again["pushed"] == 0
-    assert not set(again["fetched"]) & set(before), "documents were fetched again"
-    assert len(again["fetched"]) == len(set(again["fetched"])) == len(incoming.acknowledged)
+    assert not set(again["bodies"]) & set(before), "documents were fetched again"
+    assert len(again["bodies"]) == len(set(again["bodies"])) == len(incoming.acknowledged)
+    assert len(again["files"]) == len(incoming.acknowledged)
     served = require_same(daemon, account, device)
     subjects = sorted(subject_of(served[name]) for name in served.keys() - before.keys())
     assert subjects == sorted(incoming.acknowledged)
-    assert device.sync()["fetched"] == []
+    assert device.sync()["bodies"] == []
 
 
 async def test_a_node_without_views_snapshots_and_checkpoints_comes_back_to_the_byte(
@@ -247,7 +248,7 @@ async def test_a_node_without_views_snapshots_and_checkpoints_comes_back_to_the_
     assert daemon.documents(account) == documents
     assert histories(daemon, account) == paths
     again = device.sync()
-    assert (again["fetched"], again["pushed"], again["conflicts"]) == ([], 0, [])
+    assert (again["bodies"], again["files"], again["pushed"], again["conflicts"]) == ([], [], 0, [])
     require_same(daemon, account, device)
     assert json.loads(daemon.command("status", "--json").stdout)["parked"] == 0
     assert daemon.stop() == 0

@@ -286,7 +286,7 @@ async def test_unknown_paths_and_methods_are_told_in_json(node: Node) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["/../etc/passwd", "/%2e%2e/etc/passwd", "/0x1/did.json", "/%00", "//x", "/api/../metrics", "*"]
+    "target", ["/../etc/passwd", "/%2e%2e/etc/passwd", "/0x1/did.json", "/%00", "//x", "/api/../metrics"]
 )
 async def test_odd_paths_are_simply_not_found(node: Node, target: str) -> None:
     reader, writer = await asyncio.open_connection(node.http.host, node.http.port)
@@ -294,6 +294,22 @@ async def test_odd_paths_are_simply_not_found(node: Node, target: str) -> None:
     answer = await reader.read()
     writer.close()
     assert answer.split()[1] == b"404"
+
+
+async def test_malformed_requests_are_answered_and_do_not_fill_the_log(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    for request in (
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\x16\x03\x01\x02\x00",
+        b"GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000 + b"\r\n\r\n",
+    ):
+        reader, writer = await asyncio.open_connection(node.http.host, node.http.port)
+        writer.write(request + b"\r\n\r\n")
+        assert (await reader.read()).split()[1] == b"400"
+        writer.close()
+    assert caplog.records == []
 
 
 # Failures of the node's own
@@ -334,10 +350,10 @@ async def test_a_client_that_leaves_mid_request_leaves_nothing_open(node: Node) 
     writer.write(b"Content-Length: 100\r\n\r\n{")
     await writer.drain()
     while not await _open_requests(node):
-        await asyncio.sleep(0)
+        pass
     writer.close()
     while await _open_requests(node):
-        await asyncio.sleep(0)
+        pass
 
 
 async def _open_requests(node: Node) -> int:

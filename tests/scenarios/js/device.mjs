@@ -4,19 +4,24 @@ import { createInterface } from 'node:readline';
 import { PouchDB, device } from '../../integration/sync/js/pouch.mjs';
 
 const own = device();
-let requests = [];
-let fetched = [];
+let bodies = [];
+let files = [];
+
+// Notes the ids of documents whose bodies are asked for, and the paths of attachments.
+function note(path, options) {
+  const [first, second] = path.split('/');
+  if (first === '_bulk_get') {
+    bodies.push(...JSON.parse(options.body).docs.map((each) => each.id));
+  } else if ((options?.method ?? 'GET') === 'GET' && first && !first.startsWith('_')) {
+    if (second === undefined) bodies.push(decodeURIComponent(first));
+    else files.push(path);
+  }
+}
 
 const remote = new PouchDB(process.argv[2], {
   skip_setup: true,
   fetch: (target, options) => {
-    const path = new URL(target).pathname.split('/').slice(2).join('/');
-    requests.push(`${options?.method ?? 'GET'} ${path}`);
-    if (path === '_bulk_get') {
-      fetched.push(...JSON.parse(options.body).docs.map((each) => each.id));
-    } else if (options?.method === undefined || options.method === 'GET') {
-      if (path && !path.startsWith('_')) fetched.push(decodeURIComponent(path.split('/')[0]));
-    }
+    note(new URL(target).pathname.split('/').slice(2).join('/'), options);
     return PouchDB.fetch(target, options);
   },
 });
@@ -27,18 +32,18 @@ async function all() {
 }
 
 const actions = {
-  // Both ways, once. `fetched` are the ids of all documents that were asked for by body.
+  // Both ways, once. `bodies` and `files` say what was asked for at the node.
   async sync() {
-    requests = [];
-    fetched = [];
+    bodies = [];
+    files = [];
     const { push, pull } = await own.sync(remote);
     const conflicts = Object.values(await all()).filter((doc) => doc._conflicts);
     return {
       pushed: push.docs_written,
       refused: push.doc_write_failures,
       pulled: pull.docs_written,
-      fetched,
-      requests,
+      bodies,
+      files,
       conflicts: conflicts.map((doc) => doc._id),
     };
   },

@@ -69,5 +69,5 @@ def test_any_header_gives_some_key(text: str) -> None:
 
 
 def test_a_proxy_that_is_no_network_is_a_misconfiguration() -> None:
-    with pytest.raises(Misconfigured, match="http.trusted_proxies"):
+    with pytest.raises(Misconfigured, match=r"http\.trusted_proxies"):
         Clients(["10.0.0.1/8"])

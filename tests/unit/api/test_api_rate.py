@@ -103,5 +103,5 @@ def test_never_more_than_burst_and_rate_allow(pauses: list[int], burst: int, per
 
 @pytest.mark.parametrize("wrong", [{"requests_per_second": 0.0}, {"request_burst": 0}])
 def test_a_rate_that_lets_nobody_in_is_a_misconfiguration(wrong: dict[str, float]) -> None:
-    with pytest.raises(Misconfigured, match="http.requests_per_second"):
+    with pytest.raises(Misconfigured, match=r"http\.requests_per_second"):
         Limits(HttpSettings(**wrong), VirtualClock())  # type: ignore[arg-type]
