@@ -44,8 +44,8 @@ class MessageFiled(Event, frozen=True, kw_only=True):
     """A message came to rest in a folder, for a reason.
 
     `id` is the document id in the user's database, `mail` the id of the accepted mail. `document` names
-    the blob that holds the document without `folder` and `created`. `size` (bytes) counts against the
-    quota. `defects` counts what was wrong with the message's form.
+    the blob that holds the document without `folder` and `created`. `size` counts against the quota: the
+    bytes of the document as it is stored, and of its attachments. `defects` counts what was wrong with the message's form.
     """
 
     id: str
@@ -116,7 +116,10 @@ class FolderRemoved(Event, frozen=True, kw_only=True):
 
 
 class FileMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """File a message that the node has accepted. Sizes in bytes, times in milliseconds."""
+    """File a message that the node has accepted. Times in milliseconds.
+
+    `size` is in bytes, of the blob `document` and the attachments.
+    """
 
     id: str
     mail: str
@@ -275,11 +278,16 @@ def _file(state: Mailbox, command: FileMessage) -> Event:
         reason=ruling.reason,
         document=command.document,
         attachments=command.attachments,
-        size=command.size,
+        size=command.size + _filing_bytes(command.filed_at, ruling),
         filed_at=command.filed_at,
         message_id=command.message_id,
         defects=command.defects,
     )
+
+
+def _filing_bytes(filed_at: int, ruling: Verdict) -> int:
+    """Bytes that the members about the filing add to a document: what is counted is what is stored."""
+    return len(f'"created":{filed_at},"folder":"{ruling.folder}","reason":"{ruling.reason}",')
 
 
 def _write(state: Mailbox, command: WriteDocuments) -> Sequence[Event]:

@@ -1,1 +1,1 @@
-"""TODO"""
+"""MIME: what a raw message says, bounded and without ever failing."""

@@ -49,7 +49,7 @@ class BlobMailReader:
             document=stored[0],
             author=parsed.mail.from_.address,
             message_id=parsed.mail.message_id,
-            size=len(raw),
+            size=len(document) + sum(map(len, parsed.blobs)),
             attachments=tuple(map(_stored, names, parsed.mail.attachments, parsed.blobs, stored[1:])),
             defects=len(parsed.mail.defects),
         )

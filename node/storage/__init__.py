@@ -1,1 +1,1 @@
-"""TODO"""
+"""Where bytes are kept: the blob port, the local adapter, consumers' checkpoints."""

@@ -7,13 +7,14 @@ import base64
 import binascii
 import json
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from aiohttp import ClientSession, web
+from yarl import URL
 
 from actors import handshake, mailbox
 from actors.handshake import HandshakeActor
@@ -196,8 +197,6 @@ class Client:
         headers: dict[str, str] | None = None,
     ) -> tuple[int, Any, dict[str, str]]:
         """Send a request with a JSON value or raw bytes; return status, body (JSON if it is) and headers."""
-        from yarl import URL
-
         sent = dict(self.headers) | (headers or {})
         if value is not None:
             body = json.dumps(value).encode()
@@ -222,6 +221,13 @@ class Client:
         status, answer, _ = await self.ask("GET", path)
         assert status == 200, answer
         return answer
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Return when a condition of this process holds, which nothing announces."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.001)
 
 
 async def script(name: str, *arguments: str, seconds: float = 90) -> Any:

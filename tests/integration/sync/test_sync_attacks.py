@@ -16,7 +16,7 @@ from aiohttp import ClientSession
 
 from events.identity import userdb_name
 from node.sync.limits import SyncLimits
-from tests.integration.sync.harness import Client, SyncNode, User, running
+from tests.integration.sync.harness import Client, SyncNode, User, running, until
 
 ROUTES = [
     ("GET", ""), ("HEAD", ""), ("PUT", ""), ("POST", ""), ("DELETE", ""),
@@ -251,8 +251,7 @@ async def test_a_user_has_so_many_waiting_feeds_and_no_more(tmp_path: Path, sess
         feeds = [
             asyncio.create_task(client.ask("GET", "/_changes?feed=longpoll&heartbeat=1000")) for _ in range(3)
         ]
-        while len(node.door.feeds) < 3:
-            await asyncio.sleep(0.001)
+        await until(lambda: len(node.door.feeds) == 3)
         status, answer, headers = await client.ask("GET", "/_changes?feed=continuous")
         assert (status, answer["error"]) == (429, "too_many_requests")
         assert "retry-after" in headers
@@ -381,12 +380,10 @@ async def test_an_idle_feed_leaves_nothing_when_its_client_goes(
     async with running(tmp_path) as node, ClientSession() as session:
         client = Client(session, node, node.add_user())
         feed = asyncio.create_task(client.ask("GET", "/_changes?feed=longpoll&heartbeat=60000"))
-        while not len(node.door.feeds):
-            await asyncio.sleep(0.001)
+        await until(lambda: len(node.door.feeds) == 1)
         feed.cancel()
-        async with asyncio.timeout(5):
-            while len(node.door.feeds) or node.door.feeds.places:
-                await asyncio.sleep(0.01)
+        await until(lambda: node.door.feeds.places == 0)
+        assert len(node.door.feeds) == 0
 
 
 async def test_feeds_end_cleanly_when_the_node_stops(tmp_path: Path) -> None:
@@ -397,8 +394,7 @@ async def test_feeds_end_cleanly_when_the_node_stops(tmp_path: Path) -> None:
                 asyncio.create_task(client.ask("GET", f"/_changes?feed={feed}&heartbeat=60000"))
                 for feed in ("longpoll", "continuous", "eventsource")
             ]
-            while len(node.door.feeds) < 3:
-                await asyncio.sleep(0.001)
+            await until(lambda: len(node.door.feeds) == 3)
         answers = await asyncio.gather(*feeds)
     assert answers[0][1] == {"results": [], "last_seq": 0, "pending": 0}
     assert json.loads(answers[1][1]) if isinstance(answers[1][1], bytes) else answers[1][1]["last_seq"] == 0

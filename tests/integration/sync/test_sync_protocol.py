@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
-from tests.integration.sync.harness import Client, SyncNode, User
+from tests.integration.sync.harness import Client, SyncNode, User, until
 
 
 def parts(body: bytes, content_type: str) -> list[Any]:
@@ -79,8 +79,7 @@ async def test_a_longpoll_answers_at_the_change_and_at_the_timeout(node: SyncNod
     quiet = await client.get("/_changes?feed=longpoll&timeout=20")
     assert quiet["results"] == []
     waiting = asyncio.create_task(client.get("/_changes?feed=longpoll"))
-    while not len(node.door.feeds):
-        await asyncio.sleep(0.001)
+    await until(lambda: len(node.door.feeds) == 1)
     await client.put({"_id": "a"})
     assert [row["id"] for row in (await waiting)["results"]] == ["a"]
 
@@ -88,8 +87,7 @@ async def test_a_longpoll_answers_at_the_change_and_at_the_timeout(node: SyncNod
 async def test_a_filtered_longpoll_sleeps_through_what_does_not_match(node: SyncNode, client: Client) -> None:
     path = "/_changes?feed=longpoll&filter=_selector"
     waiting = asyncio.create_task(client.ask("POST", path, {"selector": {"n": 2}}))
-    while not len(node.door.feeds):
-        await asyncio.sleep(0.001)
+    await until(lambda: len(node.door.feeds) == 1)
     await client.put({"_id": "a", "n": 1})
     assert not waiting.done()
     await client.put({"_id": "b", "n": 2})
