@@ -27,6 +27,9 @@ from node.smtp.tls import load_tls
 
 _messages = structlog.get_logger("node")
 
+MAX_HEADER_BYTES = 65_536
+"""Request line and single header field: CouchDB clients put lists of revisions and long ids into URLs."""
+
 DRAIN_SECONDS = 30.0
 """How long running SMTP transfers may take to end after SIGTERM; systemd waits 90 s before it kills."""
 
@@ -49,7 +52,13 @@ class Daemon:
             clock=self.core.clock,
         )
         self.app = build_app(self.core, self.smtp)
-        self.http = web.AppRunner(self.app, access_log=None, shutdown_timeout=HTTP_DRAIN_SECONDS)
+        self.http = web.AppRunner(
+            self.app,
+            access_log=None,
+            shutdown_timeout=HTTP_DRAIN_SECONDS,
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+        )
         self.admin = AdminDoor(self.core)
 
     async def start(self) -> None:

@@ -1,7 +1,8 @@
 """The base of actors that keep one stream: state is folded from events, commands are decided on it.
 
 A snapshot is a cache of the fold: taken behind the asker's back, ignored when it can't be read, worth nothing
-but time. Events are folded only when they are durable, so a failed append leaves the state as it was.
+but time. Events are folded when they are durable, so a failed append leaves the state as it was. Commands that
+are executed together are decided on a supposed state; nobody sees it, and it is made anew if an append fails.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import msgspec
 
 from actors.messages import Execute
 from actors.runtime.loop_actor import LoopActor, report
-from actors.runtime.reaction import React
+from actors.runtime.reaction import React, ReactAll
 from events.errors import AlreadyAnswered, CorruptRecord, MailioError, VersionConflict
 from events.event import Event, Recorded
 from events.log.log import Log, Origin, SnapshotStore, Write
@@ -65,6 +67,7 @@ class AggregateActor(LoopActor, Generic[State, Command]):
         self.state = self.initial(key)
         self.version = 0
         self._snapshot_version = 0
+        self._supposing = False
         self._snapshot: asyncio.Task[None] | None = None
 
     @staticmethod
@@ -91,15 +94,25 @@ class AggregateActor(LoopActor, Generic[State, Command]):
         """Answer an event: append once, with `Origin(answers=True, cause=record.metadata)`."""
         raise NotImplementedError(f"{type(self).__name__} does not react to {type(record.event).__name__}")
 
+    async def react_all(self, records: Sequence[Recorded]) -> None:
+        """Answer several events, in their order. What is raised tells nothing about any one of them."""
+        for record in records:
+            with suppress(AlreadyAnswered):
+                await self.react(record)
+
     async def handle(self, message: Any) -> Any:
         """Answer any other message."""
         raise NotImplementedError(f"{type(self).__name__} does not know {type(message).__name__}")
 
     async def on_receive(self, message: Any) -> Any:
         """Hand the message to `react`, `execute` or `handle`."""
+        if self._supposing:
+            await self._start_anew()
         match message:
             case React(record=record):
                 return await self.react(record)
+            case ReactAll(records=records):
+                return await self.react_all(records)
             case Execute(command=command, origin=origin, also=also):
                 return await self.execute(cast("Command", command), origin, extra=also)
             case _:
@@ -141,6 +154,39 @@ class AggregateActor(LoopActor, Generic[State, Command]):
                 self._snapshot_if_due()
                 return recorded
         raise AssertionError("unreachable")
+
+    async def execute_all(self, orders: Sequence[tuple[Command, Origin]]) -> list[Recorded]:
+        """Decide one command after the other, append all outcomes or none; return what was recorded.
+
+        Raises the first error of `decide` or the log; the state is then what the log says.
+        """
+        self._supposing = True
+        try:
+            recorded = await self.log.append_all(self._suppose(orders))
+        except Exception:
+            await self._start_anew()
+            raise
+        self._supposing = False
+        self._snapshot_if_due()
+        return recorded
+
+    def _suppose(self, orders: Sequence[tuple[Command, Origin]]) -> list[tuple[Write, Origin]]:
+        """Return what the commands write, each decided and folded as if those before it were durable."""
+        writes: list[tuple[Write, Origin]] = []
+        for command, origin in orders:
+            events = tuple(self.decide(self.state, command))
+            if events:
+                writes.append((Write(self.stream, events, self.version), origin))
+            for event in events:
+                self.state = self.evolve(self.state, event)
+            self.version += len(events)
+        return writes
+
+    async def _start_anew(self) -> None:
+        """Forget a supposed state. If that fails now, it is done before the next message."""
+        self.state, self.version, self._snapshot_version = self.initial(self.key), 0, 0
+        await self.on_activate()
+        self._supposing = False
 
     def _writes(self, command: Command, extra: Sequence[Write]) -> list[Write]:
         events = tuple(self.decide(self.state, command))

@@ -10,6 +10,9 @@ and only makes it wait. While a reaction is retried, later ones of the same acto
 is parked they go on. If parking itself fails (the disk is full), the reaction gets all its tries again until
 one of the two succeeds: nothing is skipped.
 
+What waits for one actor is handed to it together (`ReactAll`), so that its answers share a sync. Whatever
+goes wrong with a batch says nothing: its events are then told one by one, as if it had never been.
+
 Shutdown order: `Dispatcher.stop`, then `ActorSystem.drain`.
 """
 
@@ -20,6 +23,7 @@ import heapq
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from itertools import islice
 from typing import Protocol
 
 import msgspec
@@ -50,6 +54,15 @@ class React(msgspec.Struct, frozen=True):
     record: Recorded
 
 
+class ReactAll(msgspec.Struct, frozen=True):
+    """Message to an actor: answer these events, in their order, or raise.
+
+    Who raises may have answered some of them: each is told again with `React`.
+    """
+
+    records: tuple[Recorded, ...]
+
+
 class CheckpointStore(Protocol):
     """Where consumers keep how far they have come."""
 
@@ -67,6 +80,8 @@ class DispatchLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Reactions under way or waiting for their turn; some MB of events."""
     batch: int = 500
     """Events read from the log at once."""
+    together: int = 64
+    """Events handed to one actor at once: one sync for all, and some 20 ms until others can ask it again."""
     attempts: int = 5
     """Tries of a reaction that fails temporarily before it is parked."""
     backoff_seconds: float = 0.1
@@ -121,7 +136,8 @@ class LowWater:
 class Dispatcher:
     """One consumer of the log. `run` it in a task; `stop` it gracefully, or cancel the task as a crash would.
 
-    Counters: `reactions` (finished), `retries`, `parked`, `checkpoint_failures`; `in_flight` now.
+    Counters: `reactions` (finished), `retries`, `parked`, `split` (batches told one by one),
+    `checkpoint_failures`; `in_flight` now.
     """
 
     def __init__(  # noqa: PLR0917 - the wiring of a consumer, named once in the daemon
@@ -138,6 +154,7 @@ class Dispatcher:
         self.reactions = 0
         self.retries = 0
         self.parked = 0
+        self.split = 0
         self.checkpoint_failures = 0
         self.in_flight = 0
         self._log = log
@@ -275,16 +292,31 @@ class Dispatcher:
     async def _work(self, target: Name, lane: deque[tuple[_Entry, Recorded]]) -> None:
         """Do one actor's reactions in their order until none is left, or one fails while stopping."""
         while lane:
-            entry, record = lane[0]
-            if not await self._react(target, record):
-                return
-            lane.popleft()
-            self.in_flight -= 1
-            self.reactions += 1
-            self._finished.set()
-            self._water.finish(entry)
-            self._moved()
+            records = tuple(record for _, record in islice(lane, self._limits.together))
+            answered = len(records) > 1 and await self._react_together(target, records)
+            for record in records:
+                if not answered and not await self._react(target, record):
+                    return
+                self._finish_first(lane)
         del self._lanes[target]
+
+    def _finish_first(self, lane: deque[tuple[_Entry, Recorded]]) -> None:
+        """Note that the oldest reaction of a lane is answered or parked."""
+        entry, _ = lane.popleft()
+        self.in_flight -= 1
+        self.reactions += 1
+        self._finished.set()
+        self._water.finish(entry)
+        self._moved()
+
+    async def _react_together(self, target: Name, records: tuple[Recorded, ...]) -> bool:
+        """Tell one actor several events at once; False when they have to be told one by one."""
+        try:
+            await self._system.ask(*target, ReactAll(records))
+        except Exception:  # noqa: BLE001 - told again one by one, where the culprit shows and is dealt with
+            self.split += 1
+            return False
+        return True
 
     async def _react(self, target: Name, record: Recorded) -> bool:
         """Return True when the reaction is answered or parked, False when it is left to the next start."""

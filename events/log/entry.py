@@ -48,6 +48,11 @@ class Entry(msgspec.Struct, frozen=True):
     size: int
 
     @property
+    def count(self) -> int:
+        """Number of events."""
+        return sum(len(write.drafts) for write in self.writes)
+
+    @property
     def first_id(self) -> bytes:
         """Id of the first event: by it an append of unknown outcome, or an earlier answer, is found."""
         return next(draft.event_id for write in self.writes for draft in write.drafts)
@@ -78,6 +83,15 @@ def prepare(writes: Sequence[Write], origin: Origin, clock: Clock, codec: Codec,
             size += len(state)
         groups.append(StreamDrafts(write.stream, write.expected, drafts))
     return Entry(groups, (origin.actor, origin.cause.id) if origin.answers and origin.cause else None, size)
+
+
+def joined(entries: Sequence[Entry]) -> Entry:
+    """Return one entry that writes all of them, in their order. `answers` is the first one's."""
+    return Entry(
+        [write for entry in entries for write in entry.writes],
+        entries[0].answers,
+        sum(entry.size for entry in entries),
+    )
 
 
 def answer_id(actor: str, cause: str, number: int) -> str:

@@ -29,7 +29,7 @@ MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 """State bytes that may wait; a single append larger than this still passes when none waits."""
 
 MAX_GROUP: Final = 256
-"""Appends per transaction: bounds how long the inserts hold the event loop (about 5 ms)."""
+"""Events per transaction, beyond its first append: bounds how long the inserts hold the loop (about 5 ms)."""
 
 MAX_GROUP_BYTES: Final = 4 * 1024 * 1024
 """State bytes per transaction, beyond its first append."""
@@ -132,8 +132,8 @@ class GroupCommitter:
     def _choose(self) -> list[_Waiting]:
         """Take from the queue what fits a group; callers who gave up meanwhile are left out."""
         chosen: list[_Waiting] = []
-        size = 0
-        while self._waiting and len(chosen) < MAX_GROUP:
+        size = count = 0
+        while self._waiting and count < MAX_GROUP:
             head = self._waiting[0]
             if chosen and size + head.entry.size > MAX_GROUP_BYTES:
                 break
@@ -141,6 +141,7 @@ class GroupCommitter:
             self._waiting_bytes -= head.entry.size
             if not head.done.cancelled():
                 size += head.entry.size
+                count += head.entry.count
                 chosen.append(head)
         return chosen
 

@@ -88,8 +88,7 @@ class SqliteJournal:
             found = self._connection.execute(_SELECT_BY_ID, (entry.first_id,)).fetchone()
             if found is None:
                 return None
-            count = sum(len(write.drafts) for write in entry.writes)
-            rows = self._connection.execute(_SELECT_RANGE, (found[0], count)).fetchall()
+            rows = self._connection.execute(_SELECT_RANGE, (found[0], entry.count)).fetchall()
         return [self._codec.decode(Row(*row)) for row in rows]
 
     def _place(self, entry: Entry) -> tuple[list[Recorded], dict[str, int]]:

@@ -57,6 +57,12 @@ class Log(Protocol):
         Raises VersionConflict, AlreadyAnswered, StorageUnavailable: then nothing was written.
         """
 
+    async def append_all(self, orders: Sequence[tuple[Write, Origin]]) -> list[Recorded]:
+        """Append several writes, each because of something else, in their order: all in one transaction or none.
+
+        Raises what `append` raises, or Conflict, for the first that can't be written.
+        """
+
     async def stream(self, name: str, after: int = 0, limit: int | None = None) -> list[Recorded]:
         """Read the events of one stream with a version above `after`, in order."""
 

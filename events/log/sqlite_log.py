@@ -17,7 +17,7 @@ from events.errors import CorruptRecord, Forbidden, Misconfigured, StorageUnavai
 from events.event import Recorded
 from events.log.chain import GENESIS, Row, verify
 from events.log.codec import Codec
-from events.log.entry import prepare
+from events.log.entry import joined, prepare
 from events.log.group_commit import GroupCommitter
 from events.log.journal import SqliteJournal
 from events.log.log import Clock, Origin, Write
@@ -120,14 +120,30 @@ class SqliteLog:
         Raises VersionConflict, AlreadyAnswered, StorageUnavailable, Busy, and what `prepare` raises: then
         nothing was written.
         """
+        committer = self._writable()
+        entry = prepare(writes, origin, self._clock, self._codec, self._software)
+        if not entry.size:
+            return []
+        return await committer.append(entry)
+
+    async def append_all(self, orders: Sequence[tuple[Write, Origin]]) -> list[Recorded]:
+        """Append writes of different origins in their order, all in one transaction or none.
+
+        Raises what `append` raises; AlreadyAnswered is only sure to be told of the first.
+        """
+        committer = self._writable()
+        entries = [
+            prepare((write,), origin, self._clock, self._codec, self._software) for write, origin in orders
+        ]
+        written = [entry for entry in entries if entry.size]
+        return await committer.append(joined(written)) if written else []
+
+    def _writable(self) -> GroupCommitter:
         if self._committer is None:
             raise Forbidden("the log was opened for reading only")
         if self._closing:
             raise StorageUnavailable("the log is closed")
-        entry = prepare(writes, origin, self._clock, self._codec, self._software)
-        if not entry.size:
-            return []
-        return await self._committer.append(entry)
+        return self._committer
 
     async def stream(self, name: str, after: int = 0, limit: int | None = None) -> list[Recorded]:
         """Read the events of one stream with a version above `after`, in order."""

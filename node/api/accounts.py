@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import hmac
-from typing import Annotated
+from typing import Final
 
 import msgspec
 
-from events.errors import Forbidden, NotFound, Unauthenticated
+from events.errors import Conflict, Forbidden, NotFound, Unauthenticated
+from events.identity import email_local_part, normalise_email
 from node.accounts import Registration
 from node.api.cookies import TokenCookie
 from node.api.rate import Cost
+from node.api.request_data import Text
 from node.api.route import Auth, Call, Reply, Route, client
 from node.core import Core
 from node.crypto.base64_text import from_base64
 from node.crypto.credentials import verify_registration_credential
 from node.crypto.keys import SIGNATURE_BYTES, public_key_from_base64
 
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1_024)]
-"""A required text; every member of this module is far shorter."""
+RESERVED: Final = frozenset(
+    (
+        "abuse", "admin", "administrator", "hostmaster", "info", "mailer-daemon", "no-reply", "noc",
+        "noreply", "postmaster", "root", "security", "support", "webmaster",
+    )
+)  # fmt: skip
+"""Local parts that speak for a domain (RFC 2142) or seem to: only the operator gives them away (S13)."""
 
 
 class KeyProof(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -175,6 +182,7 @@ class AccountRoutes:
         agreement = public_key_from_base64(body.x25519_public_key_base64)
         address = body.mailio_address.lower()
         await self._prove(address, key, body.nonce, body.signature_base64)
+        require_free_name(body.email)
         registration = Registration(
             email=body.email,
             signing_key=key,
@@ -233,6 +241,12 @@ class AccountRoutes:
         assert call.claims is not None
         await self._accounts.log_out(call.claims)
         return Reply(Message("logged out"), self._cookie.log_out())
+
+
+def require_free_name(email: str) -> None:
+    """Raise Conflict for a name that is the operator's to give, InvalidInput for no email."""
+    if email_local_part(normalise_email(email)) in RESERVED:
+        raise Conflict("this name is reserved")
 
 
 def require_open(core: Core) -> None:

@@ -54,7 +54,7 @@ def build_app(core: Core, smtp: SmtpDoor) -> web.Application:
     clients = Clients(settings.http.trusted_proxies)
     limits = Limits(settings.http, core.clock)
     authentication = Authentication(core.accounts, limits, clients)
-    cors, traffic = Cors(settings.http.origins), Traffic()
+    cors, traffic = Cors(settings.http.origins, clients), Traffic()
     door = _sync_door(core, authentication)
     pages = Pages(settings.node.server_domain, door.welcome)
     routes = [*_routes(core, Metrics(core, smtp, traffic)), *pages.routes()]

@@ -43,6 +43,13 @@ class Clients:
             return str(ipaddress.ip_network((address, V6_PREFIX), strict=False))
         return str(address)
 
+    def is_secure(self, request: web.Request) -> bool:
+        """Whether the client itself came by TLS, as far as the node or a trusted proxy knows."""
+        peer = _parsed(request.remote or "")
+        said = request.headers.getall("X-Forwarded-Proto", [""])[-1].rpartition(",")[2].strip()
+        trusted = peer is not None and self._is_trusted(peer)
+        return request.secure or (trusted and said.lower() == "https")
+
     def _address(self, request: web.Request) -> Address | None:
         address = _parsed(request.remote or "")
         forwarded = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")

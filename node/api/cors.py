@@ -13,6 +13,7 @@ from typing import Final
 from aiohttp import web
 
 from events.errors import Forbidden
+from node.api.clients import Clients
 
 METHODS: Final = "GET, POST, PUT, DELETE, OPTIONS, HEAD"
 REQUEST_HEADERS: Final = "Accept, Authorization, Content-Length, Content-Type, Origin"
@@ -25,8 +26,9 @@ MAX_AGE_SECONDS: Final = "2592000"
 class Cors:
     """Answers preflights, refuses strangers, and marks the answers that an allowed origin may read."""
 
-    def __init__(self, origins: Collection[str]) -> None:
+    def __init__(self, origins: Collection[str], clients: Clients) -> None:
         self._origins = frozenset(origins)
+        self._clients = clients
 
     def preflight(self, request: web.Request) -> web.Response | None:
         """Answer a preflight request (Fetch standard, section 4.8); None when it is none.
@@ -46,7 +48,7 @@ class Cors:
     def require(self, request: web.Request) -> None:
         """Raise Forbidden when a page of another origin asks."""
         origin = request.headers.get("Origin")
-        if origin is not None and origin not in self._origins and not _is_own(origin, request):
+        if origin is not None and origin not in self._origins and not self._is_own(origin, request):
             raise Forbidden("this origin may not call", origin[:200])
 
     def mark(self, request: web.Request, response: web.StreamResponse) -> None:
@@ -60,6 +62,7 @@ class Cors:
             response.headers.setdefault("Access-Control-Allow-Credentials", "true")
             response.headers.setdefault("Access-Control-Expose-Headers", EXPOSED_HEADERS)
 
-
-def _is_own(origin: str, request: web.Request) -> bool:
-    return origin.partition("://")[2] == request.host
+    def _is_own(self, origin: str, request: web.Request) -> bool:
+        """Whether the page is of this host; where TLS is spoken, a page without it is not."""
+        scheme, _, host = origin.partition("://")
+        return host == request.host and (scheme == "https" or not self._clients.is_secure(request))

@@ -9,8 +9,8 @@ import msgspec
 from events.identity import userdb_name
 from events.mailbox import CreateFolder, RemoveFolder, RenameFolder
 from events.policy import Folder as SystemFolder
-from node.api.accounts import Text
 from node.api.mailboxes import Mailboxes
+from node.api.request_data import Text
 from node.api.route import Auth, Call, Route
 from node.core import Core
 from projections.stores.reading import FolderCount

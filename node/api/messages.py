@@ -15,6 +15,7 @@ from node.api.route import Auth, Call, Route
 from node.core import Core
 from node.crypto.base64_text import from_base64
 from node.mime.document import MESSAGE_TYPE
+from node.mime.limits import MimeLimits
 from node.mime.mail import Address, Mail
 from node.mime.parser import parse
 from projections.view_store import Document
@@ -215,10 +216,8 @@ class MessageRoutes:
 
     async def parse(self, call: Call[None, MimeRequest]) -> ParsedMime:
         """Parse a mail in a thread; malformed ones have defects. Raises InvalidInput for bad base64."""
-        raw = from_base64(call.body.mime, limit=PARSE_BYTES)
         async with self._parsers:
-            parsed = await asyncio.to_thread(parse, raw, self._mime)
-        return _overview(parsed.mail)
+            return await asyncio.to_thread(_taken_apart, call.body.mime, self._mime)
 
 
 def _age(entry: MessageEntry) -> tuple[int, str]:
@@ -258,6 +257,10 @@ def _summary(envelope: _Envelope) -> _Summary:
         return msgspec.json.decode(b64decode(envelope.plain_body_base64), type=_Summary)
     except (msgspec.MsgspecError, ValueError):
         return _Summary()
+
+
+def _taken_apart(mime: str, limits: MimeLimits) -> ParsedMime:
+    return _overview(parse(from_base64(mime, limit=PARSE_BYTES), limits).mail)
 
 
 def _overview(mail: Mail) -> ParsedMime:

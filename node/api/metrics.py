@@ -30,11 +30,11 @@ Sample = tuple[str, str, float]
 
 
 class Traffic:
-    """Requests since the start, by method, route and status, and the seconds that they took."""
+    """Requests since the start, by method, route and status, and the time that they took."""
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, str, int]] = Counter()
-        self.seconds: Counter[str] = Counter()
+        self.microseconds: Counter[str] = Counter()
         self.open = 0
 
     async def counted(self, request: web.Request, handler: Next) -> web.StreamResponse:
@@ -49,7 +49,7 @@ class Traffic:
         finally:
             self.open -= 1
             self.requests[method, route, status] += 1
-            self.seconds[route] += int((time.perf_counter() - began) * 1_000_000)
+            self.microseconds[route] += int((time.perf_counter() - began) * 1_000_000)
 
 
 class Metrics:
@@ -169,7 +169,7 @@ class _Http(Collector):
             requests.add_metric([method, route, str(status)], count)
         yield requests
         seconds = CounterMetricFamily("mailio_http_seconds", "Seconds spent answering", labels=["route"])
-        for route, microseconds in self._traffic.seconds.items():
+        for route, microseconds in self._traffic.microseconds.items():
             seconds.add_metric([route], microseconds / 1_000_000)
         yield seconds
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from node.api.route import JSON_TYPE, Auth, Refused, Route, TokenRefusal
+from node.api.route import JSON_TYPE, PATTERNS, Auth, Refused, Route, TokenRefusal
 from node.core import SOFTWARE
 from node.crypto.tokens import COOKIE
 
@@ -23,6 +23,10 @@ SECURITY: Final[Json] = {
     },
     "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE},
 }
+
+SYNC_NOTE: Final = (
+    "Beside these routes the node speaks the CouchDB replication protocol at `/userdb-<hex of the address>`."
+)
 
 _TOKEN_STATUS = (400, 401)
 """Statuses at which a token that does not hold is refused, in a shape of its own."""
@@ -40,6 +44,7 @@ def document(routes: Sequence[Route], server_domain: str) -> Json:
         "info": {
             "title": f"Client API of the Mailio node {server_domain}",
             "version": SOFTWARE.partition("/")[2],
+            "description": SYNC_NOTE,
         },
         "paths": paths,
         "components": {"schemas": schemas.components, "securitySchemes": SECURITY},
@@ -100,10 +105,14 @@ def _refusal(route: Route, status: int, schemas: _Schemas) -> Json:
     return schemas.of(Refused)
 
 
+def _text(name: str) -> Json:
+    pattern = {"pattern": f"^{PATTERNS[name]}$"} if name in PATTERNS else {}
+    return {"type": "string", **pattern}
+
+
 def _parameters(route: Route) -> list[Json]:
     found: list[Json] = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in route.parameters
+        {"name": name, "in": "path", "required": True, "schema": _text(name)} for name in route.parameters
     ]
     fields = msgspec.structs.fields(route.query) if route.query is not None else ()
     return found + [

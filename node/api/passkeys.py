@@ -11,9 +11,10 @@ from events.account import Account, UsePasskey
 from events.errors import Conflict, Forbidden, NotFound
 from events.identity import email_domain, normalise_email
 from node.accounts import Registration
-from node.api.accounts import Text, Token, require_open
+from node.api.accounts import Token, require_free_name, require_open
 from node.api.cookies import TokenCookie
 from node.api.rate import Cost
+from node.api.request_data import Text
 from node.api.route import Auth, Call, Reply, Route, client
 from node.core import Core
 from node.crypto.base64_text import from_base64, from_base64url, to_base64, to_base64url
@@ -119,12 +120,13 @@ class PasskeyRoutes:
         """Give creation options. Raises InvalidInput, Forbidden, Conflict."""
         require_open(self._core)
         options = self._passkeys.registration_options(call.query.email, call.query.address)
-        self._require_own_domain(call.query.email)
+        self._require_possible(call.query.email)
         if await self._core.directory.by_email(call.query.email):
             raise Conflict("email already exists")
         return options
 
-    def _require_own_domain(self, email: str) -> None:
+    def _require_possible(self, email: str) -> None:
+        require_free_name(email)
         if email_domain(normalise_email(email)) not in self._core.settings.node.email_domains:
             raise Forbidden("domain not supported. check configuration")
 
@@ -136,7 +138,7 @@ class PasskeyRoutes:
             "smartKeyPayload": call.body.smart_key_payload,
         }
         verified = self._passkeys.finish_registration(answer)
-        self._require_own_domain(verified.email)
+        self._require_possible(verified.email)
         smart_key = account.SmartKey(
             encrypted=verified.smart_key.smart_key_encrypted,
             password_share=verified.smart_key.password_share,

@@ -7,7 +7,7 @@ unknown members ignored.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from aiohttp import web
@@ -16,6 +16,9 @@ from events.errors import Fault, InvalidInput, LimitExceeded, MailioError
 
 BODY_SECONDS: Final = 60.0
 """How long a body may take to arrive: the largest of them at 2 Mbit/s."""
+
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1_024)]
+"""A required text of a request; the longest that means anything, a Message-ID, has 998 characters."""
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 

@@ -7,8 +7,8 @@ import msgspec
 from events.errors import InvalidInput
 from events.identity import strip_identifier, userdb_name
 from events.mailbox import ShowInterest
-from node.api.accounts import Text
 from node.api.mailboxes import Mailboxes
+from node.api.request_data import Text
 from node.api.route import Auth, Call, Route
 from node.core import Core
 

@@ -21,6 +21,10 @@ JAVASCRIPT = "this node runs no JavaScript: use filter=_selector or filter=_doc_
 """Why filters, views and the like of design documents are refused."""
 
 
+IDS_READ_ONE_BY_ONE = 100
+"""With more ids than this, a feed reads what has changed instead of every document that it may show."""
+
+
 class Filter(Protocol):
     """Decides which revisions a feed shows. `ids` names the only documents that can pass, if it knows."""
 
@@ -197,15 +201,20 @@ class Changes:
     async def _candidates(self, since: int, upto: int) -> AsyncIterator[Document]:
         asked = self._asked
         bodies = asked.filter.reads_bodies or asked.documents is not None
-        if asked.filter.ids is None:
-            async for document in self._database.since(since, descending=asked.descending, bodies=bodies):
+        if asked.filter.ids is None or len(asked.filter.ids) > IDS_READ_ONE_BY_ONE:
+            limit = asked.limit if isinstance(asked.filter, Everything) else None
+            async for document in self._database.since(
+                since, descending=asked.descending, limit=limit, bodies=bodies
+            ):
                 yield document
             return
-        found = await self._database.by_ids(asked.filter.ids, bodies=bodies)
+        found = await self._database.by_ids(asked.filter.ids)
         # Written while we read them one by one: those come in the next round, so that none is jumped over.
         newer = [document for document in found if document is not None and since < document.seq <= upto]
         for document in sorted(newer, key=lambda each: each.seq, reverse=asked.descending):
-            yield document
+            whole = await self._database.get(document.id) if bodies else document
+            if whole is not None and whole.seq == document.seq:
+                yield whole
 
     async def _row(self, document: Document) -> Row | None:
         revs = await self._shown_revisions(document)

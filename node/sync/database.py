@@ -47,25 +47,27 @@ class Database:
         return await self._store.revision(self.name, document.id, rev)
 
     async def since(
-        self, since: int, *, descending: bool = False, bodies: bool = False
+        self, since: int, *, descending: bool = False, limit: int | None = None, bodies: bool = False
     ) -> AsyncIterator[Document]:
-        """Changed documents above `since`; with `descending` the newest first."""
-        if descending:
-            for document in await self._store.documents_since(
-                self.name, since, descending=True, bodies=bodies
-            ):
-                yield document
-            return
+        """Changed documents above `since`; with `descending` the newest first, `limit` of them at most."""
         while True:
+            size = limit if descending else self._limits.rows_per_slice
             part = await self._store.documents_since(
-                self.name, since, self._limits.rows_per_slice, bodies=bodies
+                self.name, since, size, descending=descending, bodies=False
             )
             for document in part:
-                yield document
-            if len(part) < self._limits.rows_per_slice:
+                # One that changed meanwhile comes again at its new place, behind those we still have to pass.
+                whole = await self._whole(document) if bodies else document
+                if whole is not None and whole.seq == document.seq:
+                    yield whole
+            if descending or len(part) < self._limits.rows_per_slice:
                 return
             since = part[-1].seq
             await asyncio.sleep(0)
+
+    async def _whole(self, document: Document) -> Document | None:
+        """Read one document with its body: never more than one large body at a time."""
+        return await self._store.get(self.name, document.id)
 
     async def pending(self, since: int) -> int:
         """Count the documents changed above `since`, up to a limit."""
@@ -74,12 +76,12 @@ class Database:
         rows = await self._store.documents_since(self.name, since, self._limits.pending_rows, bodies=False)
         return len(rows)
 
-    async def by_ids(self, ids: Sequence[str], *, bodies: bool = False) -> list[Document | None]:
-        """Documents in the order of their ids, None where there never was one."""
+    async def by_ids(self, ids: Sequence[str]) -> list[Document | None]:
+        """Documents without bodies in the order of their ids, None where there never was one."""
         found: list[Document | None] = []
         for start in range(0, len(ids), self._limits.rows_per_slice):
             part = ids[start : start + self._limits.rows_per_slice]
-            found += await self._store.by_ids(self.name, part, bodies=bodies)
+            found += await self._store.by_ids(self.name, part, bodies=False)
             await asyncio.sleep(0)
         return found
 
@@ -102,11 +104,12 @@ class Database:
                 inclusive_end=inclusive_end,
                 descending=descending,
                 limit=self._limits.rows_per_slice + 1,
-                bodies=bodies,
+                bodies=False,
             )
             for document in part:
-                if document.id != last:
-                    yield document
+                whole = await self._whole(document) if bodies else document
+                if document.id != last and whole is not None and not whole.winner.deleted:
+                    yield whole
             if len(part) <= self._limits.rows_per_slice:
                 return
             last = part[-1].id
@@ -116,10 +119,10 @@ class Database:
         """Count the documents that a range starting at `startkey` leaves out (`offset`)."""
         if startkey is None:
             return 0
-        rows = await self._store.all_docs(
-            self.name, endkey=startkey, inclusive_end=False, descending=descending, bodies=False
-        )
-        return len(rows)
+        count = 0
+        async for _ in self.in_range(endkey=startkey, inclusive_end=False, descending=descending):
+            count += 1
+        return count
 
     async def in_folder(
         self,
@@ -140,9 +143,12 @@ class Database:
                 descending=descending,
                 skip=skip,
                 limit=self._limits.rows_per_slice,
+                bodies=False,
             )
             for document in part:
-                yield document
+                whole = await self._whole(document)
+                if whole is not None and not whole.winner.deleted:
+                    yield whole
             if len(part) < self._limits.rows_per_slice:
                 return
             skip += len(part)

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from node.sync.call import Call
 from node.sync.changes import JAVASCRIPT
-from node.sync.refusal import Refusal, forbidden, not_found
+from node.sync.refusal import Refusal, forbidden
 from projections.revision import REVS_LIMIT
 
 
@@ -70,8 +70,3 @@ async def operators_only(call: Call) -> web.StreamResponse:
 async def no_javascript(call: Call) -> web.StreamResponse:
     """Functions of design documents: stored like any document, never run."""
     raise forbidden(JAVASCRIPT)
-
-
-async def unknown(call: Call) -> web.StreamResponse:
-    """Anything else that begins with an underscore."""
-    raise not_found("missing")

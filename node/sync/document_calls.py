@@ -12,7 +12,7 @@ from node.sync.call import Call
 from node.sync.incoming import Incoming, checked_id, checked_rev, incoming
 from node.sync.json_text import Json, parsed
 from node.sync.multipart import Part, attachment_headers, boundary_of, joined, parts
-from node.sync.refusal import Refusal, bad_request, conflict, not_found
+from node.sync.refusal import bad_request, conflict, not_found
 from node.sync.rendering import Shown, encoded, following, shown
 from projections.revision import RevisionTree
 from projections.view_store import Document, Revision
@@ -230,8 +230,3 @@ async def post_document(call: Call) -> web.StreamResponse:
     value = await call.json_object()
     name = checked_id(value.get("_id", secrets.token_hex(16)), call.limits)
     return call.written(name, await call.write_one(incoming(value, name, call.limits)))
-
-
-async def copy_document(call: Call) -> web.StreamResponse:
-    """COPY is not served: a client reads and writes."""
-    raise Refusal(405, "method_not_allowed", f"{call.request.method} is not supported")

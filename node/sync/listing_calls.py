@@ -128,7 +128,7 @@ async def _by_keys(
     ordered = keys[::-1] if query.flag("descending") else keys
     skip, limit = query.number("skip") or 0, query.number("limit")
     ordered = ordered[skip:] if limit is None else ordered[skip : skip + limit]
-    found = await call.database.by_ids(ordered, bodies=False)
+    found = await call.database.by_ids(ordered)
     for key, document in zip(ordered, found, strict=True):
         if document is None:
             yield encoded({"key": key, "error": "not_found"})

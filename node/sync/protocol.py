@@ -182,7 +182,7 @@ def _report(request: web.Request, refusal: Refusal) -> None:
 
 def _refused(request: web.Request, error: MailioError, headers: dict[str, str]) -> web.Response:
     refusal = refusal_of(error)
-    if refusal.status >= 500:
+    if refusal.status in {500, 503}:
         _report(request, refusal)
     extra = {"Retry-After": "5"} if refusal.status in {429, 503} else {}
     if refusal.status == 401:

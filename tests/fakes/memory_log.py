@@ -32,18 +32,39 @@ class MemoryLog:
         return len(self.records)
 
     async def append(self, *writes: Write, origin: Origin) -> list[Recorded]:
+        await self._sync()
+        recorded = self._append(writes, origin, {})
+        self._ring()
+        return recorded
+
+    async def append_all(self, orders: Sequence[tuple[Write, Origin]]) -> list[Recorded]:
+        await self._sync()
+        versions: dict[str, int] = {}
+        for write, origin in orders:
+            self._ids(origin, len(write.events))
+            self._check([write], versions)
+        recorded = [record for write, origin in orders for record in self._append([write], origin, {})]
+        self._ring()
+        return recorded
+
+    async def _sync(self) -> None:
         for _ in range(self.syncs):
             await asyncio.sleep(0)
         if self.faults:
             raise self.faults.pop(0)
+
+    def _append(self, writes: Sequence[Write], origin: Origin, versions: dict[str, int]) -> list[Recorded]:
         ids = self._ids(origin, sum(len(write.events) for write in writes))
-        self._check(writes)
+        self._check(writes, versions)
+        self._note_answer(origin, len(ids))
         recorded: list[Recorded] = []
         for write in writes:
             recorded += [self._record(write.stream, event, ids.pop(0), origin) for event in write.events]
+        return recorded
+
+    def _ring(self) -> None:
         grown, self._grown = self._grown, asyncio.Event()
         grown.set()
-        return recorded
 
     def _ids(self, origin: Origin, count: int) -> list[str]:
         if not origin.answers or origin.cause is None:
@@ -51,15 +72,18 @@ class MemoryLog:
         answer = f"{origin.actor}\n{origin.cause.id}"
         if answer in self._answers:
             raise AlreadyAnswered(origin.actor, origin.cause.id)
-        if count:
-            self._answers.add(answer)
         return [hashlib.sha256(f"{answer}\n{n}".encode()).hexdigest()[:32] for n in range(count)]
 
-    def _check(self, writes: Sequence[Write]) -> None:
+    def _note_answer(self, origin: Origin, count: int) -> None:
+        if origin.answers and origin.cause is not None and count:
+            self._answers.add(f"{origin.actor}\n{origin.cause.id}")
+
+    def _check(self, writes: Sequence[Write], versions: dict[str, int]) -> None:
         for write in writes:
-            actual = len(self._streams.get(write.stream, ()))
+            actual = versions.get(write.stream, len(self._streams.get(write.stream, ())))
             if write.expected not in (ANY_VERSION, actual):
                 raise VersionConflict(write.stream, write.expected, actual)
+            versions[write.stream] = actual + len(write.events)
 
     def _record(self, stream: str, event: Event, event_id: str, origin: Origin) -> Recorded:
         own = self._streams.setdefault(stream, [])

@@ -11,13 +11,14 @@ import resource
 import smtplib
 import subprocess
 import tempfile
+import urllib.error
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
-from tests.daemon import Daemon, running
+from tests.daemon import Daemon
 
 OWNER = "someone@alpha.example"
 TRIES = 8
@@ -75,9 +76,14 @@ def nothing(data: Path) -> int:
     return 0
 
 
-def blobs_only(data: Path) -> int:
-    """Files longer than the blob segment can't grow; the log and its journal are such files."""
-    return max(path.stat().st_size for path in (data / "blobs").glob("*") if "sqlite" not in path.name) + 600
+def journal(data: Path) -> int:
+    """The log's journal can't grow; blobs, which are shorter, can."""
+    return (data / "log.sqlite-wal").stat().st_size
+
+
+def blob_bytes(data: Path) -> int:
+    """Bytes in the segments of the blob store."""
+    return sum(path.stat().st_size for path in (data / "blobs").glob("*.seg"))
 
 
 def mounted(folder: Path) -> bool:
@@ -107,7 +113,7 @@ def on_small_disk(folder: Path) -> Iterator[Path]:
 
 CASES: dict[str, Disk] = {
     "no file takes a byte": FileSizeLimit(nothing),
-    "blobs fit, the log does not": FileSizeLimit(blobs_only),
+    "blobs fit, the log does not": FileSizeLimit(journal),
 }
 if may_mount():
     CASES["a small file system is full"] = SmallDisk()
@@ -120,15 +126,17 @@ def disk(request: pytest.FixtureRequest) -> Disk:
 
 @pytest.fixture
 def node(tmp_path: Path, disk: Disk) -> Iterator[Daemon]:
-    """A node that works, on the disk that will be full."""
-    if isinstance(disk, SmallDisk):
-        with on_small_disk(tmp_path), running(tmp_path) as daemon:
-            daemon.account(OWNER)
-            yield daemon
-    else:
-        with running(tmp_path) as daemon:
-            daemon.account(OWNER)
-            yield daemon
+    """A node that works, on the disk that will be full; what it prints goes elsewhere."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    with on_small_disk(folder) if isinstance(disk, SmallDisk) else nullcontext():
+        node = Daemon(folder)
+        node.output = tmp_path / "daemon.out" if isinstance(disk, SmallDisk) else Path("/dev/null")
+        try:
+            node.start().account(OWNER)
+            yield node
+        finally:
+            node.end()
 
 
 def try_to_send(daemon: Daemon, subject: str, size: int = 300) -> int:
@@ -182,6 +190,21 @@ def test_a_full_disk_defers_mail_and_loses_none(node: Daemon, disk: Disk) -> Non
     require_all_there(node, codes)
 
 
+def test_a_blob_whose_event_found_no_room_is_not_acknowledged(daemon: Daemon) -> None:
+    daemon.account(OWNER)
+    codes = send_some(daemon, "before", 5)
+    stored = blob_bytes(daemon.data)
+    disk = FileSizeLimit(journal)
+    assert journal(daemon.data) > stored + 50_000
+    disk.fill(daemon)
+    codes |= send_some(daemon, "full", 3, size=9_000)
+    assert blob_bytes(daemon.data) > stored + 27_000
+    assert len(acknowledged(codes)) == 5
+    disk.empty(daemon)
+    daemon.wait_for(lambda: try_to_send(daemon, "again") == 250, "mail is not taken again")
+    require_all_there(daemon, codes | {"again": 250})
+
+
 def test_what_a_full_disk_left_behind_does_not_hinder_the_next_start(node: Daemon, disk: Disk) -> None:
     codes = send_some(node, "before", 5)
     disk.fill(node)
@@ -213,10 +236,17 @@ def test_clients_read_on_and_hear_that_writing_must_wait(node: Daemon, disk: Dis
 
 def node_answers(daemon: Daemon, account: dict[str, str]) -> int:
     """Status of one attempt to write a document."""
-    import urllib.error
-
     try:
         daemon.request("POST", f"/{account['database']}", account, {"text": "x" * 9_000})
     except urllib.error.HTTPError as error:
         return error.code
     return 201
+
+
+def test_a_log_file_that_takes_no_more_lines_stops_no_door(daemon: Daemon) -> None:
+    """What the daemon prints is a help; that it can't be written must not cost a mail."""
+    daemon.account(OWNER)
+    FileSizeLimit(lambda _: daemon.output.stat().st_size).fill(daemon)
+    assert try_to_send(daemon, "unprinted") in {250, 451, 452}
+    assert daemon.process is not None
+    assert daemon.process.poll() is None

@@ -18,7 +18,7 @@ SECRET = "for nobody else"
 
 Account = dict[str, Any]
 
-PATHS = [
+PATHS: list[tuple[str, str, Any]] = [
     ("GET", "", None),
     ("PUT", "", None),
     ("DELETE", "", None),
@@ -82,7 +82,7 @@ def by_token(daemon: Daemon, account: Account) -> str:
     }
     status, body, _ = ask(daemon, "POST", "/api/v1/login", "", proof)
     assert status == 200, body
-    return "Bearer " + json.loads(body)["token"]
+    return f"Bearer {json.loads(body)['token']}"
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def histories(daemon: Daemon, account: dict[str, Any]) -> dict[str, Any]:
     rows = daemon.get(f"/{account['database']}/_changes?style=all_docs", account)["results"]
     wanted = [{"id": row["id"], "rev": each["rev"]} for row in rows for each in row["changes"]]
     answer = daemon.request("POST", f"/{account['database']}/_bulk_get?revs=true", account, {"docs": wanted})
-    found = {row["id"]: [] for row in rows}
+    found: dict[str, list[Any]] = {row["id"]: [] for row in rows}
     for result in answer["results"]:
         found[result["id"]] += [one["ok"] for one in result["docs"]]
     return {"seqs": {row["id"]: row["seq"] for row in rows}, "leaves": found}

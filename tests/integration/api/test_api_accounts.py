@@ -13,7 +13,7 @@ import pytest
 
 from events.account import DisableAccount
 from node.crypto.base64_text import to_base64, to_base64url
-from node.crypto.keys import UserKeys
+from node.crypto.keys import ServerKeys, UserKeys
 from node.crypto.tokens import COOKIE, TokenIssuer
 from tests.integration.api.harness import Node, User, running, settings_for
 
@@ -73,6 +73,7 @@ async def test_a_member_in_two_spellings_is_refused(node: Node) -> None:
         ({"email": "x@elsewhere.example"}, 409, "domain not supported"),
         ({"email": "alice@alpha.example"}, 409, "user already exists"),
         ({"email": "ALICE@ALPHA.example"}, 409, "user already exists"),
+        ({"email": "Postmaster@alpha.example"}, 409, "this name is reserved"),
         ({"databasePassword": "x" * 5_000}, 400, None),
     ],
 )
@@ -143,6 +144,14 @@ async def test_a_disabled_account_neither_logs_in_nor_uses_its_token(node: Node,
     assert (answer.status, answer.json["message"]) == (403, "user is disabled")
     answer = await node.get(ME, alice.token)
     assert (answer.status, answer.json) == (401, {"error": "User account is disabled"})
+
+
+async def test_an_account_whose_credential_this_server_did_not_issue_does_not_log_in(
+    node: Node, alice: User
+) -> None:
+    node.core.keys = ServerKeys(bytes(32), node.core.keys.created)
+    answer = await node.call("POST", "/api/v1/login", alice.proof(await node.nonce()))
+    assert (answer.status, answer.json["message"]) == (403, "invalid credential")
 
 
 # Tokens

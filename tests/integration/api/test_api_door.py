@@ -116,16 +116,28 @@ async def test_sync_requests_of_a_user_are_not_limited(slow: Node) -> None:
 
 async def test_guessing_a_database_password_is_slowed_down(slow: Node, clock: VirtualClock) -> None:
     alice = await slow.user("alice")
-    found = await statuses(slow, f"/{database(alice)}", 5, **basic(alice, "guess"))
-    assert found == [401] * 4 + [429]
-    clock.advance(2_000)
+    path = f"/{database(alice)}"
+    assert await statuses(slow, path, 5, **basic(alice, "guess")) == [401] * 4 + [429]
+    assert await statuses(slow, path, 1, **basic(alice)) == [429], "a guess over the rate is not even tried"
     elsewhere = basic(alice) | {"X-Forwarded-For": "192.0.2.9"}
-    assert await statuses(slow, f"/{database(alice)}", 1, **elsewhere) == [200], "nobody is locked out"
-    total = 4
+    assert await statuses(slow, path, 1, **elsewhere) == [200], "nobody is locked out"
+    tried, began = 4, clock.now()
     for _ in range(20):
         clock.advance(2_000)
-        total += (await statuses(slow, f"/{database(alice)}", 4, **basic(alice, "guess"))).count(401)
-    assert total <= 10 + 42 / 5 + 1
+        tried += (await statuses(slow, path, 4, **basic(alice, "guess"))).count(401)
+    assert tried <= 10 + (clock.now() - began) / 5_000
+
+
+async def test_guesses_at_one_account_do_not_hinder_another_behind_the_same_address(
+    slow: Node, clock: VirtualClock
+) -> None:
+    alice, bob = await slow.user("alice"), await slow.user("bob")
+    for _ in range(3):
+        clock.advance(2_000)
+        found = await statuses(slow, f"/{database(alice)}", 4, **basic(alice, "guess"))
+    assert found == [401, 401, 429, 429]
+    assert await statuses(slow, f"/{database(alice)}", 1, **basic(alice)) == [429]
+    assert await statuses(slow, f"/{database(bob)}", 1, **basic(bob)) == [200]
 
 
 # The way into the sync door
@@ -227,6 +239,13 @@ async def test_every_other_origin_is_refused_before_anything_happens(slow: Node,
 async def test_the_nodes_own_pages_may_ask(slow: Node) -> None:
     own = f"http://{slow.http.host}:{slow.http.port}"
     assert (await slow.get(HEALTH, Origin=own)).status == 200
+
+
+async def test_behind_tls_a_page_of_the_same_host_without_tls_may_not_ask(slow: Node) -> None:
+    host = f"{slow.http.host}:{slow.http.port}"
+    secure = {"X-Forwarded-Proto": "https"}
+    assert (await slow.get(HEALTH, Origin=f"http://{host}", **secure)).status == 403
+    assert (await slow.get(HEALTH, Origin=f"https://{host}", **secure)).status == 200
 
 
 # Bounds and headers
@@ -337,11 +356,14 @@ async def test_an_unforeseen_failure_says_nothing_but_that(
     assert alice.address not in logged.partition("Traceback")[0]
 
 
-async def test_a_storage_failure_is_temporary_and_keeps_its_private_text(node: Node, alice: User) -> None:
+async def test_a_storage_failure_is_temporary_and_only_the_operator_reads_why(
+    node: Node, alice: User, capsys: pytest.CaptureFixture[str]
+) -> None:
     node.core.directory = Broken(StorageUnavailable("try later", "/var/secret"))  # type: ignore[assignment]
     answer = await node.get(f"/{alice.address}/did.json")
     assert (answer.status, answer.json) == (503, {"code": 503, "message": "try later"})
     assert answer.headers["Retry-After"]
+    assert "/var/secret" in "".join(capsys.readouterr())
 
 
 async def test_a_client_that_leaves_mid_request_leaves_nothing_open(node: Node) -> None:

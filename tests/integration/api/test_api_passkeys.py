@@ -180,6 +180,7 @@ async def test_options_are_refused_for_what_can_not_be_registered(
 ) -> None:
     for user, status in (
         (User(alice.email), 409),
+        (User("abuse@alpha.example"), 409),
         (User("x@elsewhere.example"), 403),
         (User("no email"), 400),
     ):

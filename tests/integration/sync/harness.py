@@ -106,13 +106,14 @@ class SyncNode:
 
     def _actors(self) -> ActorSystem:
         system = ActorSystem(ActorLimits(), self.clock)
+        nobody: Any = None  # No mail comes in here, so nobody reads mails or hashes emails.
         system.register(
             mailbox.KIND,
             lambda key: MailboxActor(
                 key,
                 self.log,
                 self.snapshots,
-                reader=None,  # type: ignore[arg-type] - no mail comes in here
+                reader=nobody,
                 books=system,
                 clock=self.clock,
                 goodreads_percent=30,
@@ -120,7 +121,7 @@ class SyncNode:
         )
         system.register(
             handshake.KIND,
-            lambda key: HandshakeActor(key, self.log, self.snapshots, None),  # type: ignore[arg-type]
+            lambda key: HandshakeActor(key, self.log, self.snapshots, nobody),
         )
         return system
 

@@ -75,6 +75,17 @@ async def test_style_decides_whether_conflicts_are_named(client: Client) -> None
     assert with_doc["_conflicts"] == ["2-b"]
 
 
+async def test_many_ids_filter_like_few(client: Client) -> None:
+    await client.ask("POST", "/_bulk_docs", {"docs": [{"_id": f"d{number:03}"} for number in range(300)]})
+    wanted = [f"d{number:03}" for number in range(0, 300, 2)]
+    _, answer, _ = await client.ask("POST", "/_changes?filter=_doc_ids", {"doc_ids": wanted})
+    assert [row["id"] for row in answer["results"]] == wanted
+    _, few, _ = await client.ask(
+        "POST", "/_changes?filter=_doc_ids&include_docs=true&descending=true", {"doc_ids": wanted[:3]}
+    )
+    assert [row["doc"]["_id"] for row in few["results"]] == wanted[2::-1]
+
+
 async def test_a_longpoll_answers_at_the_change_and_at_the_timeout(node: SyncNode, client: Client) -> None:
     quiet = await client.get("/_changes?feed=longpoll&timeout=20")
     assert quiet["results"] == []
