@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Protocol
 
 from actors.messages import Consult, Inspect
@@ -37,22 +38,28 @@ class HandshakeActor(AggregateActor[Book, Command]):
         super().__init__(key, log, snapshots)
         self._hashes = hashes
 
-    async def handle(self, message: object) -> object:
+    def handle(self, message: object) -> object:
         """Answer `Consult` with a standing and `Inspect` with the state."""
         match message:
             case Consult():
-                return await self._standing(message)
+                return self._standing(message)
             case Inspect():
                 return self.state
             case _:
                 raise TypeError(f"a handshake book is not told {type(message).__name__}")
 
-    async def _standing(self, question: Consult) -> Standing:
+    def _standing(self, question: Consult) -> Standing | Awaitable[Standing]:
+        """Say what the book holds; only where an email hash is needed the answer takes its time."""
+        if not self.state.entries:
+            return Standing.UNKNOWN
         ids = [one for text in question.identities for one in handshake_ids(self.key, did=text)]
         found = self.state.standing(ids)
         if found is not Standing.UNKNOWN or not question.email or not self.state.needs_email_hash:
             return found
-        email_hash = await self._hashes.hash(question.email)
+        return self._standing_by_hash(question.email)
+
+    async def _standing_by_hash(self, email: str) -> Standing:
+        email_hash = await self._hashes.hash(email)
         return self.state.standing(handshake_ids(self.key, email_hash=email_hash))
 
     async def react(self, record: Recorded) -> list[Recorded]:

@@ -88,7 +88,7 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
         self._clock = clock
         self._goodreads_percent = goodreads_percent
 
-    async def handle(self, message: object) -> object:
+    def handle(self, message: object) -> object:
         """Answer `Inspect` with the state."""
         match message:
             case Inspect():

@@ -27,7 +27,14 @@ from tests.daemon import running
 RECIPIENT = "someone@alpha.example"
 SENDER = "load@load.example"
 
-MAILS = {(1, 2_048): 500, (10, 2_048): 2_000, (50, 2_048): 4_000, (1, 51_200): 300, (10, 51_200): 800, (50, 51_200): 1_500}
+MAILS = {
+    (1, 2_048): 500,
+    (10, 2_048): 2_000,
+    (50, 2_048): 4_000,
+    (1, 51_200): 300,
+    (10, 51_200): 800,
+    (50, 51_200): 1_500,
+}
 """Mails of one round by (sessions, bytes): some seconds each."""
 
 
@@ -136,7 +143,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round of a tenth of the mails")
     options = parser.parse_args()
     rounds = 1 if options.quick else options.rounds
-    print(f"{'sess':>4} {'bytes':>7} {'server':<26}{'accepted/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'filed/s':>10}")
+    print(
+        f"{'sess':>4} {'bytes':>7} {'server':<26}{'accepted/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'filed/s':>10}"
+    )
     results = []
     with tempfile.TemporaryDirectory(prefix="accept-") as folder, ExitStack() as stack:
         servers = [

@@ -45,7 +45,8 @@ class MessageFiled(Event, frozen=True, kw_only=True):
 
     `id` is the document id in the user's database, `mail` the id of the accepted mail. `document` names
     the blob that holds the document without `folder` and `created`. `size` counts against the quota: the
-    bytes of the document as it is stored, and of its attachments. `defects` counts what was wrong with the message's form.
+    bytes of the document as it is stored, and of its attachments. `defects` counts what was wrong with
+    the message's form.
     """
 
     id: str

@@ -27,7 +27,7 @@ from events.log.sqlite_log import SqliteLog
 from node.acceptance import Acceptance
 from node.accounts import Accounts
 from node.crypto.email_hash import EmailHasher
-from node.crypto.keys import load_or_create_server_keys
+from node.crypto.keys import ServerKeys, load_or_create_server_keys
 from node.crypto.nonces import NonceBook
 from node.crypto.passwords import Passwords
 from node.crypto.scrypt_pool import ScryptPool
@@ -61,7 +61,7 @@ class Core:
         self.settings = settings
         self.clock = SystemClock()
         self.log = SqliteLog.open(data / "log.sqlite", self.clock, SOFTWARE)
-        self.keys = load_or_create_server_keys(data / "keys" / "server.json", self.clock.now())
+        self.keys = self._keys(data / "keys" / "server.json")
         self.blobs = LocalBlobs.open(data / "blobs")
         self.snapshots = SqliteSnapshots(data / "snapshots.sqlite")
         self.views = Views(data / "views", self.log, self.blobs, settings.views)
@@ -75,6 +75,15 @@ class Core:
         self.accounts = self._accounts()
         self.acceptance = self._acceptance()
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _keys(self, path: Path) -> ServerKeys:
+        """Load the node's keys; make them only for a node that has no history yet."""
+        if self.log.head and not path.exists():
+            raise Misconfigured(
+                f"{path} is missing, but there is a log: restore the key file from a backup, "
+                "or the node is somebody else to its peers"
+            )
+        return load_or_create_server_keys(path, self.clock.now())
 
     def _actors(self) -> ActorSystem:
         system = ActorSystem(self.settings.actors, self.clock, _report_failed_tell)

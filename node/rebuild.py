@@ -45,14 +45,44 @@ async def _rebuild_aside(settings: Settings, name: str, show: Show) -> dict[str,
     try:
         view = view_named(all_views(blobs), name)
         folder = data / "views"
-        live_path = store_path(folder, name)
-        live = EmbeddedStore.open(live_path, readonly=True) if live_path.exists() else None
-        aside = aside_path(folder, name)
-        report = await _build(view, log, live, aside, show)
+        live, damage = _open_live(store_path(folder, name))
+        report = await _build(view, log, live, aside_path(folder, name), show)
     finally:
         await blobs.close()
         await log.close()
-    return _told(name, report)
+    return _told(name, report) | {"damaged": damage}
+
+
+def _open_live(path: Path) -> tuple[EmbeddedStore | None, str]:
+    """Open the live store if there is a sound one; else say what is wrong with it."""
+    if not path.exists():
+        return None, ""
+    try:
+        return EmbeddedStore.open(path, readonly=True), ""
+    except Misconfigured as error:
+        return None, str(error)
+
+
+def replace_damaged(settings: Settings, name: str) -> None:
+    """Put a rebuilt view in the place of a damaged one, which is kept as `<view>.sqlite.damaged`.
+
+    Only without a daemon: raises Misconfigured when one uses the stores.
+    """
+    asyncio.run(_replace_damaged(settings.node.data, name))
+
+
+async def _replace_damaged(data: Path, name: str) -> None:
+    log = SqliteLog.open(data / "log.sqlite", SystemClock(), "rebuild")
+    try:
+        path = store_path(data / "views", name)
+        damaged = path.resolve()
+        damaged.rename(path.with_name(f"{path.name}.damaged"))
+        EmbeddedStore.remove(path)
+        store = EmbeddedStore.open(path, revs_limit=revs_limit(name))
+        await store.swap_in(aside_path(data / "views", name))
+        await store.close()
+    finally:
+        await log.close()
 
 
 async def _build(view: View, log: SqliteLog, live: EmbeddedStore | None, path: Path, show: Show) -> Report:

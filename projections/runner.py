@@ -10,7 +10,6 @@ from bisect import insort
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 import msgspec
 
@@ -64,6 +63,7 @@ class Runner:
         self._samples: deque[tuple[int, int]] = deque()
         self._ended = asyncio.Event()
         self._running = False
+        self._taking = False
         self._feeding = asyncio.Lock()
         # Of two wishes for one event, a rebuild would follow the later.
         self._retrying = asyncio.Lock()
@@ -161,13 +161,31 @@ class Runner:
 
     async def _subscribed(self, batches: AsyncIterator[Sequence[Recorded]]) -> None:
         """Take batches until stopping, or until the log is closed."""
+        taking = asyncio.ensure_future(self._take(batches))
         stopping = asyncio.ensure_future(self._feeder.stopping.wait())
         try:
-            while records := await _next(batches, stopping):
-                async with self._feeding:
-                    await self._feeder.feed(records, records[-1].position)
+            await asyncio.wait({taking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not self._taking:
+                taking.cancel()
+            await asyncio.wait({taking})
         finally:
             stopping.cancel()
+            taking.cancel()
+            await asyncio.wait({taking})
+        if not taking.cancelled():
+            taking.result()
+
+    async def _take(self, batches: AsyncIterator[Sequence[Recorded]]) -> None:
+        """Feed batch after batch. Outside of a batch it may be cancelled; a batch under way ends first."""
+        async for records in batches:
+            async with self._feeding:
+                self._taking = True
+                try:
+                    await self._feeder.feed(records, records[-1].position)
+                finally:
+                    self._taking = False
+            if self._feeder.stopping.is_set():
+                return
 
     def _written(self, position: int) -> None:
         """Note a new checkpoint; let those go on who waited for it."""
@@ -241,21 +259,3 @@ class Runner:
 
 def _position(waiter: _Waiter) -> int:
     return waiter.position
-
-
-async def _next(
-    batches: AsyncIterator[Sequence[Recorded]], stopping: asyncio.Future[Any]
-) -> Sequence[Recorded]:
-    """Return the next batch; nothing when it is time to stop, or the log was closed."""
-    batch = asyncio.ensure_future(_batch(batches))
-    either: set[asyncio.Future[Any]] = {batch, stopping}
-    try:
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        batch.cancel()
-    await asyncio.wait({batch})
-    return () if batch.cancelled() else batch.result()
-
-
-async def _batch(batches: AsyncIterator[Sequence[Recorded]]) -> Sequence[Recorded]:
-    return await anext(batches, None) or ()

@@ -11,6 +11,7 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from inspect import isawaitable
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import msgspec
@@ -100,23 +101,28 @@ class AggregateActor(LoopActor, Generic[State, Command]):
             with suppress(AlreadyAnswered):
                 await self.react(record)
 
-    async def handle(self, message: Any) -> Any:
-        """Answer any other message."""
+    def handle(self, message: Any) -> Any:
+        """Answer any other message, at once or with an awaitable. At once costs no task: for what is asked often."""
         raise NotImplementedError(f"{type(self).__name__} does not know {type(message).__name__}")
 
-    async def on_receive(self, message: Any) -> Any:
-        """Hand the message to `react`, `execute` or `handle`."""
+    def on_receive(self, message: Any) -> Any:
+        """Hand the message to `react`, `react_all`, `execute` or `handle`."""
         if self._supposing:
-            await self._start_anew()
+            return self._receive_anew(message)
         match message:
             case React(record=record):
-                return await self.react(record)
+                return self.react(record)
             case ReactAll(records=records):
-                return await self.react_all(records)
+                return self.react_all(records)
             case Execute(command=command, origin=origin, also=also):
-                return await self.execute(cast("Command", command), origin, extra=also)
+                return self.execute(cast("Command", command), origin, extra=also)
             case _:
-                return await self.handle(message)
+                return self.handle(message)
+
+    async def _receive_anew(self, message: Any) -> Any:
+        await self._start_anew()
+        answer = self.on_receive(message)
+        return await answer if isawaitable(answer) else answer
 
     async def on_activate(self) -> None:
         """Restore the state: newest snapshot, then the events after it."""

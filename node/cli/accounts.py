@@ -95,9 +95,16 @@ def _write_private(path: Path, content: dict[str, Any]) -> None:
         ) from None
     except OSError as error:
         raise Misconfigured(f"{path}: can't be written: {error.strerror}") from error
-    with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor, not a path
-        json.dump(content, file, indent=2)
-        file.write("\n")
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor, not a path
+            json.dump(content, file, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(descriptor)
+    except OSError as error:
+        # Half a key file would be taken for somebody's keys, and stand in the way of the next attempt.
+        path.unlink()
+        raise Misconfigured(f"{path}: can't be written: {error.strerror}") from error
 
 
 @app.command(name="list")

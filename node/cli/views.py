@@ -37,8 +37,7 @@ def rebuild(
         print_json(reports)
         return
     for report in reports:
-        differs = report["differences"]
-        verdict = f"{differs} documents differed" if differs else "identical with the live view"
+        verdict = _verdict(report)
         console.print(
             f"{report['view']}: {report['documents']} documents from {report['events']} events "
             f"in {report['seconds']:.1f} s, {verdict}, swapped in",
@@ -49,7 +48,7 @@ def rebuild(
 
 
 def _rebuild_one(ours: Context, view: str) -> dict[str, Any]:
-    from node.rebuild import rebuild_aside
+    from node.rebuild import rebuild_aside, replace_damaged
 
     columns = (
         TextColumn("{task.description}"),
@@ -58,12 +57,24 @@ def _rebuild_one(ours: Context, view: str) -> dict[str, Any]:
         TextColumn("{task.fields[rate]:,.0f} events/s"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=errors, transient=True) as progress:
+    # Where nobody watches, the bar would leave an empty line before the one that counts.
+    hidden = not errors.is_terminal
+    with Progress(*columns, console=errors, transient=True, disable=hidden) as progress:
         task = progress.add_task(f"rebuilding {view}", total=None, rate=0.0)
 
         def show(done: int, total: int, rate: float) -> None:
             progress.update(task, completed=done, total=total, rate=rate)
 
         report = rebuild_aside(ours.settings, view, show)
-    ours.carry_out("view.swap", {"view": view})
+    if report["damaged"]:
+        replace_damaged(ours.settings, view)
+    else:
+        ours.carry_out("view.swap", {"view": view})
     return report
+
+
+def _verdict(report: dict[str, Any]) -> str:
+    if report["damaged"]:
+        return "the live view was damaged"
+    differs = report["differences"]
+    return f"{differs} documents differed" if differs else "identical with the live view"

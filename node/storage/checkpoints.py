@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
@@ -29,7 +28,7 @@ class FileCheckpoints:
         self._positions[name] = position
         aside = self._path.with_suffix(".new")
         aside.write_bytes(msgspec.json.encode(self._positions))
-        os.replace(aside, self._path)
+        aside.replace(self._path)
 
 
 def _read(path: Path) -> dict[str, int]:

@@ -23,6 +23,7 @@ from node.storage.appender import SEGMENT_BYTES, Appender, Sync, sync_folder
 from node.storage.blobs import is_blob_name
 from node.storage.index import BlobIndex, Entry
 from node.storage.reading import Verified, read_record, verify_entries
+from node.storage.recent import Recent
 from node.storage.recovery import Recovery, recover
 from node.storage.segments import Place
 
@@ -35,7 +36,16 @@ OFF_LOOP_BYTES = 1 << 20
 """Bodies above this length are hashed and read in a thread: they would hold the loop for a millisecond."""
 
 INDEX_BATCH = 256
-"""New blobs kept in memory before they go to the index together, while writers keep the disk busy."""
+"""New blobs noted in memory before they go to the index together …"""
+
+INDEX_BYTES = 16 << 20
+"""… or bytes of them: what is not indexed is walked at the next start after a crash, some 10 ms."""
+
+RECENT_BYTES = 32 << 20
+"""Blobs just written that are kept in memory: each is read within milliseconds, by who files it and who shows it."""
+
+RECENT_LENGTH = 256 << 10
+"""Longest blob that is kept in memory: a large one would drive out many small ones."""
 
 _log = structlog.get_logger("storage")
 
@@ -76,6 +86,8 @@ class LocalBlobs:
         self._pending: dict[bytes, _Batch] = {}
         self._pending_bytes = 0
         self._fresh: dict[bytes, Place] = {}
+        self._fresh_bytes = 0
+        self._recent = Recent(RECENT_BYTES, RECENT_LENGTH)
         self._closed = False
 
     @classmethod
@@ -122,6 +134,8 @@ class LocalBlobs:
 
     async def read(self, name: str) -> bytes:
         """See `BlobStore.read`."""
+        if (kept := self._recent.get(name)) is not None:
+            return kept
         entry = self._find(name)
         if entry is None:
             raise NotFound("no such blob", repr(name))
@@ -196,12 +210,15 @@ class LocalBlobs:
             self._pending_bytes -= len(body)
         error = job.exception()
         if error is None:
-            self._fresh.update(zip(batch.bodies, job.result(), strict=True))
+            for (digest, body), place in zip(batch.bodies.items(), job.result(), strict=True):
+                self._fresh[digest] = place
+                self._fresh_bytes += place.length
+                self._recent.keep(digest.hex(), body)
             batch.done.set_result(None)
         else:
             batch.done.set_exception(error)
         self._start()
-        if self._pending_bytes == 0 or len(self._fresh) >= INDEX_BATCH:
+        if len(self._fresh) >= INDEX_BATCH or self._fresh_bytes >= INDEX_BYTES:
             self._flush_index()
 
     def _flush_index(self) -> None:
@@ -216,6 +233,7 @@ class LocalBlobs:
             _log.warning("blob index not written, kept in memory", waiting=len(self._fresh), error=str(error))
         else:
             self._fresh.clear()
+            self._fresh_bytes = 0
 
 
 def _hear(done: asyncio.Future[None]) -> None:

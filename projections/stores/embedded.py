@@ -1,12 +1,14 @@
 """The embedded view store: one SQLite file for each view, read on the loop, written in batches.
 
-Statements run on the loop in short slices, only COMMIT runs in a thread: two threads that take turns at
-the interpreter lock would make each other wait longer than the statements take.
+Statements run on the loop in short slices: two threads that take turns at the interpreter lock would make each
+other wait longer than the statements take. COMMIT syncs nothing here, so a small one runs on the loop too; a large
+one, and moving the write-ahead log into the file, are work for the store's thread.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,19 +17,29 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
+import structlog
+
 from events.errors import Misconfigured, StorageUnavailable
 from projections.revision import REVS_LIMIT
 from projections.stores import comparison, generations, local_documents
 from projections.stores.batch import Batch
 from projections.stores.reading import StoreReader
-from projections.stores.schema import connect, errors_of, prepare, translated
+from projections.stores.schema import WAL_BYTES, connect, errors_of, log_path, prepare, translated
 from projections.stores.waiting import Waiting
 from projections.view_store import Change
 
 T = TypeVar("T")
 
+_messages = structlog.get_logger("projections")
+
 SLICE: Final = 50
 """Changes written before others on the loop get their turn: about 2 ms."""
+
+SMALL_BYTES: Final = 256 * 1024
+"""What a transaction may write to be committed on the loop: copying it to the log takes about a millisecond."""
+
+ROW_BYTES: Final = 2 * 1024
+"""What a change writes beside its body: parts of index pages, shared with its neighbours."""
 
 COMPARE_SLICE: Final = 1000
 """Documents compared in one go of the worker thread, between which a comparison can be cancelled."""
@@ -50,6 +62,8 @@ class EmbeddedStore(StoreReader):
     def _connect(self) -> None:
         self._reader = connect(self._path, readonly=self._readonly)
         self._writer = self._reader if self._readonly else connect(self._path)
+        self._log = log_path(self._path)
+        self._begins_log = True
 
     @classmethod
     def open(cls, path: Path, revs_limit: int = REVS_LIMIT, *, readonly: bool = False) -> Self:
@@ -91,7 +105,8 @@ class EmbeddedStore(StoreReader):
         """
         changed: Iterable[str] = ()
         try:
-            async with self._transaction() as connection:
+            size = sum(len(change.body) + ROW_BYTES for change in changes)
+            async with self._transaction(size) as connection:
                 batch = Batch(connection, self._revs_limit)
                 for count, change in enumerate(changes, 1):
                     batch.add(change)
@@ -138,8 +153,11 @@ class EmbeddedStore(StoreReader):
             return connection.execute("DELETE FROM parked WHERE position = ?", (position,)).rowcount > 0
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[sqlite3.Connection]:
-        """One write transaction: committed at the end of the block, rolled back when it raises."""
+    async def _transaction(self, size: int = 0) -> AsyncIterator[sqlite3.Connection]:
+        """One write transaction: committed at the end of the block, rolled back when it raises.
+
+        `size` is about how many bytes it writes.
+        """
         async with self._writing:
             if self._closed or self._readonly:
                 raise StorageUnavailable("the view store is not open for writing", str(self._path))
@@ -147,12 +165,30 @@ class EmbeddedStore(StoreReader):
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
-                await self._in_thread(connection.execute, "COMMIT")
+                await self._commit(size)
             except sqlite3.Error as error:
                 raise translated(error, self._path) from error
             finally:
                 if connection.in_transaction:
                     connection.rollback()
+
+    async def _commit(self, size: int) -> None:
+        """Commit on the loop where that neither writes much nor syncs: a log that begins anew syncs its header."""
+        if size <= SMALL_BYTES and not self._begins_log:
+            self._writer.execute("COMMIT")
+        else:
+            await self._in_thread(self._writer.execute, "COMMIT")
+            self._begins_log = False
+        if os.stat(self._log).st_size >= WAL_BYTES:
+            await self._move_log()
+
+    async def _move_log(self) -> None:
+        """Move the write-ahead log into the file. What fails, or a reader holds back, is moved next time."""
+        self._begins_log = True
+        try:
+            await self._in_thread(self._writer.execute, "PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.Error as error:
+            _messages.warning("write-ahead log is not moved yet", file=self._log, reason=repr(error))
 
     async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         """Run in the store's thread; a caller that is cancelled goes only when the work is done."""

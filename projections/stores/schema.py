@@ -24,8 +24,8 @@ PAGE_BYTES: Final = 8192
 """Page size of a new file: three message documents of 2 KB fill a page; with 4096 bytes writing was a third
 slower (`benchmarks/materialise.py`)."""
 
-WAL_PAGES: Final = 4096
-"""Pages in the write-ahead log before COMMIT moves them into the file: 32 MiB, some batches of mail."""
+WAL_BYTES: Final = 32 * 1024 * 1024
+"""The write-ahead log is moved into the file when it is this long: some batches of mail."""
 
 BUSY_SECONDS: Final = 10.0
 """How long to wait for a lock that another process holds (a backup, a reader at its first page)."""
@@ -117,8 +117,16 @@ def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         # A power loss may take the last batches, never consistency: the checkpoint goes with them.
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+        # COMMIT runs on the loop and must never sync: the store moves the log itself, in its thread. The file
+        # is cut when the log begins anew, so that its length tells how much waits.
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("PRAGMA journal_size_limit = 0")
     return connection
+
+
+def log_path(path: Path) -> str:
+    """The write-ahead log beside a store's file, which `path` may be a link to."""
+    return f"{path.resolve()}-wal"
 
 
 def touch(path: Path) -> None:

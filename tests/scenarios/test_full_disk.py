@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon import Daemon
+from tests.daemon import COMMAND, Daemon
 
+ROOT = Path(__file__).parent.parent.parent
 OWNER = "someone@alpha.example"
 TRIES = 8
 SMALL_DISK = "24m"
@@ -250,3 +251,46 @@ def test_a_log_file_that_takes_no_more_lines_stops_no_door(daemon: Daemon) -> No
     assert try_to_send(daemon, "unprinted") in {250, 451, 452}
     assert daemon.process is not None
     assert daemon.process.poll() is None
+
+
+def on_full_disk(daemon: Daemon, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the command line that can't write a byte to any file."""
+    return subprocess.run(
+        ["prlimit", "--fsize=0", *COMMAND, "--config", str(daemon.file), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=ROOT,
+    )
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line that a failed command prints."""
+    assert done.returncode != 0
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def test_a_start_on_a_full_disk_is_one_clear_line_and_loses_nothing(daemon: Daemon) -> None:
+    daemon.account(OWNER)
+    codes = send_some(daemon, "before", 3)
+    assert daemon.stop() == 0
+    assert "log.sqlite" in one_line(on_full_disk(daemon, "run"))
+    daemon.start()
+    require_all_there(daemon, codes)
+
+
+def test_an_account_whose_keys_could_not_be_written_is_not_opened(daemon: Daemon) -> None:
+    assert "can't be written" in one_line(on_full_disk(daemon, "account", "add", OWNER))
+    assert json.loads(daemon.command("account", "list", "--json").stdout) == []
+    assert daemon.account(OWNER)["email"] == OWNER
+
+
+def test_a_rebuild_that_finds_no_room_leaves_the_live_views_and_nothing_else(daemon: Daemon) -> None:
+    daemon.account(OWNER)
+    codes = send_some(daemon, "before", 3)
+    daemon.wait_for(daemon.settled, "accepted mail is not filed")
+    assert "rebuilt.sqlite" in one_line(on_full_disk(daemon, "rebuild"))
+    require_all_there(daemon, codes)
+    assert list((daemon.data / "views").glob("*rebuilt*")) == []

@@ -182,3 +182,27 @@ def test_a_disabled_account_reaches_nothing_any_more(daemon: Daemon, two: tuple[
     daemon.command("account", "disable", "ann@alpha.example")
     for authorization in (token, by_password(first)):
         assert ask(daemon, "GET", f"/{first['database']}", authorization)[0] in {401, 403}
+
+
+def test_the_api_shows_nobody_anothers_messages_and_folders(
+    daemon: Daemon, two: tuple[Account, Account]
+) -> None:
+    first, second = two
+    daemon.send(b"From: bob@beta.example\r\nSubject: secret\r\n\r\nsecret\r\n", "ben@alpha.example")
+    daemon.wait_for(lambda: len(daemon.documents(second)) == 2, "accepted mail is not filed")
+    (message,) = daemon.documents(second).keys() - {"private"}
+    mine, theirs = by_token(daemon, first), by_token(daemon, second)
+    assert ask(daemon, "GET", f"/api/v1/message/{message}", theirs)[0] == 200
+    assert ask(daemon, "GET", f"/api/v1/message/{message}", mine)[0] == 404
+    assert ask(daemon, "GET", f"/api/v1/message/{message}")[0] in {400, 401}
+    for path in ("/api/v1/message", "/api/v1/folder", "/api/v1/user/me", "/api/v1/openapi.json", "/metrics"):
+        body = ask(daemon, "GET", path, mine)[1]
+        assert message.encode() not in body
+        assert b"ben@alpha.example" not in body
+        assert second["address"].encode() not in body
+    created = ask(daemon, "POST", "/api/v1/folder", theirs, {"name": "plans"})
+    assert created[0] in {200, 201}, created
+    (folder,) = daemon.documents(second).keys() - {"private", message}
+    name = folder.removeprefix("folder:")
+    assert ask(daemon, "DELETE", f"/api/v1/folder/{name}", mine)[0] == 404
+    assert folder in daemon.documents(second)

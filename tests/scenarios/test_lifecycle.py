@@ -138,6 +138,55 @@ async def test_an_event_of_a_newer_program_is_named_with_the_version_that_wrote_
     assert "mailio-node/99.0" in told
 
 
+def test_a_node_with_history_does_not_make_itself_a_new_identity(daemon: Daemon) -> None:
+    daemon.account()
+    daemon.stop()
+    (daemon.data / "keys" / "server.json").rename(daemon.folder / "moved.json")
+    done = daemon.command("run", check=False)
+    assert done.returncode == CONFIGURATION
+    assert "restore" in one_line(done)
+    assert not (daemon.data / "keys" / "server.json").exists()
+
+
+def test_a_data_folder_that_can_not_be_made_is_one_clear_line(stopped: Daemon) -> None:
+    stopped.data.write_text("a file where a folder should be")
+    done = stopped.command("run", check=False)
+    assert done.returncode == CONFIGURATION
+    assert str(stopped.data) in one_line(done)
+
+
+@pytest.mark.parametrize(("file", "advice"), [("log.sqlite", "log"), ("views/userdb.sqlite", "rebuild")])
+def test_a_file_that_is_no_store_is_named_and_left_alone(daemon: Daemon, file: str, advice: str) -> None:
+    daemon.account()
+    daemon.stop()
+    path = daemon.data / file
+    for other in path.parent.glob(f"{path.name}-*"):
+        other.unlink()
+    path.write_bytes(b"this is not a database" * 1000)
+    done = daemon.command("run", check=False)
+    assert done.returncode == CONFIGURATION
+    told = one_line(done)
+    assert advice in told
+    assert path.name in told
+    assert path.read_bytes().startswith(b"this is not a database")
+
+
+def test_a_damaged_view_is_made_again_by_rebuild(daemon: Daemon) -> None:
+    account = daemon.account()
+    daemon.send(b"From: a@b.example\r\nSubject: kept\r\n\r\nhello\r\n")
+    daemon.wait_for(daemon.settled, "not filed")
+    before = daemon.documents(account)
+    daemon.stop()
+    path = daemon.data / "views" / "userdb.sqlite"
+    for other in path.resolve().parent.glob(f"{path.resolve().name}-*"):
+        other.unlink()
+    path.write_bytes(b"this is not a database" * 1000)
+    report = json.loads(daemon.command("rebuild", "userdb", "--json").stdout)
+    assert report[0]["documents"] == 1
+    daemon.start()
+    assert daemon.documents(account) == before
+
+
 def test_keys_that_others_may_read_are_refused(daemon: Daemon) -> None:
     daemon.stop()
     (daemon.data / "keys" / "server.json").chmod(0o644)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import smtplib
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from node.crypto.base64_text import from_base64
 from node.crypto.handshakes import handshake_document, sign_handshake
 from node.crypto.keys import UserKeys
 from projections.stores.embedded import EmbeddedStore
-from tests.daemon import Daemon
+from tests.daemon import COMMAND, Daemon
 from tests.scenarios.device import Device, device_of
 
 OWNER = "someone@alpha.example"
@@ -219,6 +220,48 @@ def test_offline_edits_survive_a_rebuild_under_load_and_nothing_is_fetched_twice
     subjects = sorted(subject_of(served[name]) for name in served.keys() - before.keys())
     assert subjects == sorted(incoming.acknowledged)
     assert device.sync()["bodies"] == []
+
+
+def test_a_device_in_live_sync_does_not_notice_a_rebuild(
+    daemon: Daemon, account: dict[str, Any], device: Device
+) -> None:
+    device.do("live")
+    with mail_coming_in(daemon) as incoming:
+        daemon.command("rebuild", "--json")
+        device.do("put", doc={"_id": "written-meanwhile", "text": "x"})
+    expected = MAILS + len(incoming.acknowledged) + 1
+    daemon.wait_for(lambda: len(device.documents()) == expected, "the device does not get everything")
+    daemon.wait_for(lambda: len(daemon.documents(account)) == expected, "the node does not get everything")
+    asked = device.do("offline")
+    assert asked["errors"] == []
+    assert len(asked["bodies"]) == len(set(asked["bodies"])) == len(incoming.acknowledged)
+    require_same(daemon, account, device)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kill_9_during_a_rebuild_leaves_one_whole_view(
+    daemon: Daemon, account: dict[str, Any], device: Device, seed: int
+) -> None:
+    edit_offline(device, account)
+    device.sync()
+    before, paths = daemon.documents(account), histories(daemon, account)
+    command = [*COMMAND, "--config", str(daemon.file), "rebuild", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as rebuilding:
+        # The crash shall hit anywhere between the first new view and the last swap.
+        marks = ("directory.rebuilt.sqlite", "userdb.rebuilt.sqlite", "statistics.rebuilt.sqlite")
+        mark = daemon.data / "views" / marks[seed]
+        daemon.wait_for(lambda: mark.exists() or rebuilding.poll() is not None, "nothing is rebuilt")
+        daemon.kill()
+        rebuilding.wait(60)
+    daemon.start()
+    daemon.wait_for(daemon.settled, "the views did not come back")
+    assert daemon.documents(account) == before
+    assert histories(daemon, account) == paths
+    again = device.sync()
+    assert (again["bodies"], again["pushed"], again["conflicts"]) == ([], 0, [])
+    reports = json.loads(daemon.command("rebuild", "--json").stdout)
+    assert [report["differences"] for report in reports] == [0, 0, 0]
+    assert list((daemon.data / "views").glob("*rebuilt*")) == []
 
 
 async def test_a_node_without_views_snapshots_and_checkpoints_comes_back_to_the_byte(

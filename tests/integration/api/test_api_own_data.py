@@ -258,12 +258,18 @@ async def test_another_users_folder_is_out_of_reach(node: Node, alice: User, mal
 # Messages
 
 
-async def write(node: Node, user: User, ident: str, members: dict[str, Any]) -> None:
-    """What a device of the user would write through the sync door."""
+async def write(
+    node: Node, user: User, ident: str, members: dict[str, Any], *, deleted: bool = False
+) -> None:
+    """What a device of the user would write through the sync door: a first revision, or the next one."""
     body = msgspec.json.encode(members, order="sorted")
     (blob,) = await node.core.blobs.write(body)
-    rev = computed(None, deleted=False, body=body)
-    draft = DocumentDraft(id=ident, revisions=(rev,), kind="message", document=blob, size=len(body))
+    stored = await node.core.views.stores["userdb"].get(database(user), ident)
+    parent = (stored.winner.rev,) if stored else ()
+    rev = computed(*parent or (None,), deleted=deleted, body=body)
+    draft = DocumentDraft(
+        id=ident, revisions=(rev, *parent), kind="message", document=blob, deleted=deleted, size=len(body)
+    )
     command = WriteDocuments((draft,), node.core.clock.now())
     await Mailboxes(node.core).change(user.address, command, Origin(actor="test"), "userdb")
 
@@ -316,6 +322,17 @@ async def test_handshakes_contacts_and_folders_are_no_messages(node: Node, alice
     assert await listed(node, alice, "?folder=handshake") == ["h"]
     for other in ("c", f"folder:{ident}", "_design/x", "nothing", quote("../x", safe="")):
         assert (await node.get(f"/api/v1/message/{other}", alice.token)).status == 404
+
+
+async def test_a_deleted_message_is_gone_even_when_its_tombstone_has_members(node: Node, alice: User) -> None:
+    members = {"folder": "inbox", "created": 1, "from": "friend@beta.example"}
+    await write(node, alice, "m", members)
+    assert (await node.get("/api/v1/message/m", alice.token)).status == 200
+    await write(node, alice, "m", members, deleted=True)
+    assert (await node.get("/api/v1/message/m", alice.token)).status == 404
+    assert await listed(node, alice) == []
+    body = {"sender": "friend@beta.example", "messageId": "m"}
+    assert (await node.call("PUT", INTEREST, body, token=alice.token)).status == 400
 
 
 @pytest.mark.parametrize(

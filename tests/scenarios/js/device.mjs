@@ -6,6 +6,8 @@ import { PouchDB, device } from '../../integration/sync/js/pouch.mjs';
 const own = device();
 let bodies = [];
 let files = [];
+let errors = [];
+let live;
 
 // Notes the ids of documents whose bodies are asked for, and the paths of attachments.
 function note(path, options) {
@@ -46,6 +48,20 @@ const actions = {
       files,
       conflicts: conflicts.map((doc) => doc._id),
     };
+  },
+  // Both ways from now on, until "offline", which says what was asked for and what went wrong meanwhile.
+  live() {
+    bodies = [];
+    files = [];
+    errors = [];
+    live = own.sync(remote, { live: true, retry: true });
+    live.on('error', (error) => errors.push(`${error}`)).on('denied', (denied) => errors.push(denied));
+  },
+  async offline() {
+    const ended = new Promise((resolve) => live.on('complete', resolve));
+    live.cancel();
+    await ended;
+    return { bodies, files, errors };
   },
   all,
   put: ({ doc }) => own.put(doc),
