@@ -144,13 +144,14 @@ class Core:
     async def start(self) -> None:
         """Let the runners, the dispatcher and the actors' sweeper go."""
         await self.views.prepare()
-        couchdb = self.settings.couchdb
-        if couchdb.url:
-            await self.views.connect_couchdb(couchdb.url, couchdb.prefix, self.blobs, self.settings.views)
         self._tasks = [asyncio.create_task(self.dispatcher.run(), name="dispatcher")]
         self._tasks.append(asyncio.create_task(self.actors.run(), name="actors"))
         for name, runner in self.views.runners.items():
             self._tasks.append(asyncio.create_task(runner.run(), name=f"view {name}"))
+        couchdb = self.settings.couchdb
+        for name in self.views.views if couchdb.url else ():
+            feed = self.views.feed_couchdb(name, couchdb.url, couchdb.prefix)
+            self._tasks.append(asyncio.create_task(feed, name=f"couchdb {name}"))
 
     async def failed(self) -> None:
         """Wait until one of the node's own tasks fails, and raise its error."""

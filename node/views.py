@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
 
-from events.errors import Misconfigured
+from events.errors import Misconfigured, StorageUnavailable
 from events.log.log import Log
 from projections.directory import Directory
 from projections.feeder import ParkingStore
@@ -23,6 +24,12 @@ _messages = structlog.get_logger("views")
 
 COUNTERS_REVS_LIMIT = 1
 """Nobody replicates the server's own databases: only the newest revision of a document is of use."""
+
+COUCHDB_PAUSE_SECONDS = 1.0
+"""Pause before a CouchDB that does not answer is asked again; doubled each time …"""
+
+COUCHDB_PAUSE_MOST_SECONDS = 60.0
+"""… up to this."""
 
 USER_REVS_LIMIT = 1_000
 """Ancestors that a revision remembers, as in CouchDB."""
@@ -64,6 +71,8 @@ class Views:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._log = log
+        self._blobs = blobs
+        self._limits = limits
         self.views = all_views(blobs)
         self.stores = {
             name: EmbeddedStore.open(store_path(folder, name), revs_limit=revs_limit(name))
@@ -83,15 +92,23 @@ class Views:
         """Return when a view shows everything up to a position of the log."""
         await self.runners[view].reached(position)
 
-    async def connect_couchdb(self, url: str, prefix: str, blobs: Blobs, limits: RunnerLimits) -> None:
-        """Feed a CouchDB with the same views, each by a runner of its own.
+    async def feed_couchdb(self, name: str, url: str, prefix: str) -> None:
+        """Feed a view into a CouchDB until the node stops; one that does not answer is asked again.
 
-        Raises Misconfigured when it refuses us, StorageUnavailable when it does not answer.
+        Raises Misconfigured when the server refuses us.
         """
-        for name, view in self.views.items():
-            store = await CouchdbStore.connect(url, blobs, view=name, prefix=prefix)
-            self.couchdb[name] = store
-            self.runners[f"couchdb/{name}"] = Runner(view, store, self._log, limits)
+        pause = COUCHDB_PAUSE_SECONDS
+        while name not in self.couchdb:
+            try:
+                store = await CouchdbStore.connect(url, self._blobs, view=name, prefix=prefix)
+                self.couchdb[name] = store
+            except StorageUnavailable as error:
+                _messages.warning("CouchDB does not answer", view=name, error=str(error), again_in=pause)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, COUCHDB_PAUSE_MOST_SECONDS)
+        runner = Runner(self.views[name], self.couchdb[name], self._log, self._limits)
+        self.runners[f"couchdb/{name}"] = runner
+        await runner.run()
 
     async def prepare(self) -> None:
         """Before the runners go: make those views again that they could not continue."""

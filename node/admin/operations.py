@@ -150,7 +150,7 @@ async def status(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
 async def _parked(core: Core) -> list[Answer]:
     reactions = [
         {
-            "id": parked.event_id,
+            "id": parked.id,
             "what": f"{parked.kind}/{parked.key}",
             "position": parked.position,
             "reason": parked.reason,
@@ -201,14 +201,10 @@ async def parked_retry(core: Core, arguments: Arguments) -> AsyncIterator[Answer
 
 
 def _parked_in_view(core: Core, wanted: str) -> tuple[Runner | None, int]:
-    """Split `view:position`; no runner for the id of a parked reaction. Raises NotFound."""
-    view, _, position = wanted.partition(":")
-    if not position:
-        return None, 0
+    """Split `view:position`; no runner for any other id, that of a parked reaction."""
+    view, _, position = wanted.rpartition(":")
     runner = core.views.runners.get(view)
-    if runner is None or not position.isdecimal():
-        raise NotFound(f"nothing parked has the id {wanted}")
-    return runner, int(position)
+    return (runner, int(position)) if runner and position.isdecimal() else (None, 0)
 
 
 async def parked_drop(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:

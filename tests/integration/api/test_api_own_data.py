@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Callable
 from copy import deepcopy
@@ -223,6 +224,17 @@ async def test_a_folder_is_added_renamed_and_removed(node: Node, alice: User) ->
     assert ident not in await folders(node, alice)
 
 
+async def test_an_answer_waits_until_the_view_shows_what_was_done(node: Node, alice: User) -> None:
+    async with node.core.views.runners["userdb"].paused() as position:
+        adding = asyncio.create_task(node.call("POST", "/api/v1/folder", {"name": "Work"}, token=alice.token))
+        while node.core.log.head == position:
+            await node.get("/api/healthcheck")
+        for _ in range(5):
+            await node.get("/api/healthcheck")
+        assert not adding.done()
+    assert (await adding).status == 201
+
+
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "x" * (MAX_FOLDER_NAME + 1)])
 async def test_a_folder_needs_a_printable_name(node: Node, alice: User, name: str) -> None:
     assert (await node.call("POST", "/api/v1/folder", {"name": name}, token=alice.token)).status == 400
@@ -265,10 +277,15 @@ async def write(
     body = msgspec.json.encode(members, order="sorted")
     (blob,) = await node.core.blobs.write(body)
     stored = await node.core.views.stores["userdb"].get(database(user), ident)
-    parent = (stored.winner.rev,) if stored else ()
-    rev = computed(*parent or (None,), deleted=deleted, body=body)
+    parent = stored.winner.rev if stored else None
+    rev = computed(parent, deleted=deleted, body=body)
     draft = DocumentDraft(
-        id=ident, revisions=(rev, *parent), kind="message", document=blob, deleted=deleted, size=len(body)
+        id=ident,
+        revisions=(rev, parent) if parent else (rev,),
+        kind="message",
+        document=blob,
+        deleted=deleted,
+        size=len(body),
     )
     command = WriteDocuments((draft,), node.core.clock.now())
     await Mailboxes(node.core).change(user.address, command, Origin(actor="test"), "userdb")
