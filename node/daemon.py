@@ -7,11 +7,13 @@ accepted is finished or stays in the log for the next start.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import ssl
 import sys
 from pathlib import Path
+from typing import TextIO, cast
 
 import structlog
 import uvloop
@@ -104,6 +106,25 @@ def tls_context(settings: SmtpSettings) -> ssl.SSLContext | None:
     return load_tls(settings.certificate, settings.private_key or settings.certificate)
 
 
+class Patient:
+    """A stream whose failures are nobody's: mail must not wait because a message can't be printed."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Write to `stream` as long as it takes something."""
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or lose the text when the disk is full or the reader has gone."""
+        with contextlib.suppress(OSError, ValueError):
+            return self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, or don't."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def configure_logging(settings: LoggingSettings) -> None:
     """Send the daemon's messages to standard error, as text or JSON lines. Raises Misconfigured."""
     level = logging.getLevelNamesMapping().get(settings.level.upper())
@@ -123,7 +144,7 @@ def configure_logging(settings: LoggingSettings) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", Patient(sys.stderr))),
         cache_logger_on_first_use=True,
     )
 

@@ -87,21 +87,21 @@ async def _replace_damaged(data: Path, name: str) -> None:
 
 async def _build(view: View, log: SqliteLog, live: EmbeddedStore | None, path: Path, show: Show) -> Report:
     EmbeddedStore.remove(path)
-    aside = EmbeddedStore.open(path, revs_limit=revs_limit(view.name))
+    aside: EmbeddedStore | None = None
     done = False
 
     def progress(state: Progress) -> None:
         show(state.position, state.total, state.events_per_second)
 
     try:
+        aside = EmbeddedStore.open(path, revs_limit=revs_limit(view.name))
         upto = await live.checkpoint() if live else log.head
         report = await rebuild(view, log, live, aside, upto, progress)
         done = True
         return report
     finally:
-        await aside.close()
-        if live:
-            await live.close()
+        for store in filter(None, (aside, live)):
+            await store.close()
         if not done:
             EmbeddedStore.remove(path)
 

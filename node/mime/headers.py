@@ -15,6 +15,8 @@ from node.mime.limits import Code, Defect, printable
 
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+# RFC 5322 section 2.2.3: unfolding takes the line end away and leaves the white space after it.
+_FOLD = re.compile("\r?\n(?=[ \t])")
 # Both alternatives are bounded by the next question mark: one pass, however many false starts there are.
 _WORD = re.compile(r"=\?([A-Za-z0-9_.:()+-]{1,60})(?:\*[A-Za-z0-9-]*)?\?([bBqQ])\?([^?]*)\?=")
 _BETWEEN_WORDS = re.compile(r"(\?=)[ \t\r\n]++(?==\?)")
@@ -89,7 +91,7 @@ def field_text(raw: bytes, defects: list[Defect] | None = None) -> str:
         text = raw.decode("cp1252", "replace")
         if defects is not None:
             defects.append(Defect(Code.HEADER_8BIT, printable(text.strip())))
-    return clean(text)
+    return clean(_FOLD.sub("", text))
 
 
 def clean(text: str) -> str:

@@ -23,6 +23,13 @@ SUBJECT_LENGTH = 10_000
 _ONCE = ("from", "to", "cc", "bcc", "reply-to", "subject", "date", "message-id", "sender", "content-type")
 _AUTOMATED_FIELDS = frozenset({"list-id", "list-unsubscribe", "x-autoreply", "x-autorespond", "feedback-id"})
 _AUTOMATED_PRECEDENCE = frozenset({"bulk", "list", "junk", "auto_reply"})
+NAMES_KEPT = 1_000
+"""Spellings of field names that are remembered; mail in the wild has some hundred …"""
+
+NAME_LENGTH = 64
+"""… of at most this many characters."""
+
+_NAMES: dict[str, str] = {}
 _YEAR_10000 = 253_402_300_800
 
 
@@ -70,7 +77,7 @@ def parse(raw: bytes, limits: MimeLimits | None = None) -> ParsedMail:
         mail=mail,
         blobs=[file.content for file in bodies.files],
         is_automated=head.is_automated(),
-        is_forwarded=bool(head.block.first("x-forwarded-for")),
+        is_forwarded=bool(head.raw("x-forwarded-for")),
         is_replied=head.is_replied(mail.subject),
     )
 
@@ -86,13 +93,23 @@ class _Head:
             line = block.broken.decode("ascii", "replace").strip()
             self.defects.append(Defect(Code.HEADER_MALFORMED, printable(line)))
         keys = [field.key for field in block.fields]
-        self.defects += [Defect(Code.HEADER_REPEATED, key) for key in _ONCE if keys.count(key) > 1]
+        # A dozen questions are asked of every message: one table answers them all.
+        self._first = dict(zip(reversed(keys), (field.raw for field in reversed(block.fields)), strict=True))
+        if len(self._first) < len(keys):
+            self.defects += [Defect(Code.HEADER_REPEATED, key) for key in _ONCE if keys.count(key) > 1]
+
+    def raw(self, key: str) -> bytes:
+        """Return the value of the first field with this lower-case name as received, or nothing."""
+        return self._first.get(key, b"")
 
     def text(self, key: str) -> str:
-        return decode_words(field_text(self.block.first(key), self.defects), self.defects)
+        return decode_words(field_text(self.raw(key), self.defects), self.defects)
 
     def addresses(self, key: str) -> list[Address]:
-        text = field_text(self.block.first(key), self.defects)
+        raw = self.raw(key)
+        if not raw:
+            return []
+        text = field_text(raw, self.defects)
         return [Address(name, address) for name, address in parse_addresses(text)]
 
     def sender(self) -> Address:
@@ -103,7 +120,7 @@ class _Head:
         return Address("", "")
 
     def timestamp(self) -> int:
-        text = field_text(self.block.first("date")[:200])
+        text = field_text(self.raw("date")[:200])
         try:
             parsed = email.utils.parsedate_tz(text)
             seconds = email.utils.mktime_tz(parsed) if parsed else 0
@@ -123,8 +140,7 @@ class _Head:
             if room < 0 or len(found) > self._limits.headers:
                 self.defects.append(Defect(Code.HEADERS_TRUNCATED))
                 break
-            name = "-".join(word.capitalize() for word in field.name.split("-"))
-            found.setdefault(name, []).append(field_text(field.raw))
+            found.setdefault(_canonical(field.name), []).append(field_text(field.raw))
         return found
 
     def is_automated(self) -> bool:
@@ -137,13 +153,24 @@ class _Head:
             or self._word("content-type") == "multipart/report"
         ):
             return True
-        return any(field.key in _AUTOMATED_FIELDS for field in self.block.fields)
+        return not _AUTOMATED_FIELDS.isdisjoint(self._first)
 
     def is_replied(self, subject: str) -> bool:
         """Wire spec section 5.6: In-Reply-To, a subject starting `re:`, or several References."""
-        references = field_text(self.block.first("references")).split()
-        is_reply = bool(field_text(self.block.first("in-reply-to"))) or len(references) > 1
+        references = field_text(self.raw("references")).split()
+        is_reply = bool(field_text(self.raw("in-reply-to"))) or len(references) > 1
         return is_reply or subject.lower().startswith("re:")
 
     def _word(self, key: str) -> str:
-        return field_text(self.block.first(key)[:200]).partition(";")[0].strip().lower()
+        raw = self.raw(key)
+        return field_text(raw[:200]).partition(";")[0].strip().lower() if raw else ""
+
+
+def _canonical(name: str) -> str:
+    """Write a field's name as Go does; the usual names are remembered."""
+    known = _NAMES.get(name)
+    if known is None:
+        known = "-".join(word.capitalize() for word in name.split("-"))
+        if len(_NAMES) < NAMES_KEPT and len(name) <= NAME_LENGTH:
+            _NAMES[name] = known
+    return known

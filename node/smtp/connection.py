@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import ssl
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 import structlog
 
 from events.errors import StorageUnavailable
+from events.log.log import Clock
 from events.mail import Recipient
 from node.smtp.actions import DETAILS, Accept, Action, Admit, Close, Note, Send, StartTls, Transition
+from node.smtp.counters import DoorCounters
 from node.smtp.pace import Phase
-from node.smtp.replies import printable
-from node.smtp.session import SmtpSession
-
-if TYPE_CHECKING:
-    from node.smtp.door import SmtpDoor
+from node.smtp.ports import MailPorts
+from node.smtp.replies import Reply, printable
+from node.smtp.session import Shared, SmtpSession
 
 BUFFERED_BYTES = 65_536
 """Input kept for a session that waits for an answer; above it nothing more is read from the socket."""
@@ -36,10 +37,29 @@ def client_key(address: str) -> str:
     return str(ip)
 
 
+class Reception(Protocol):
+    """What a connection needs of the door that made it."""
+
+    ports: MailPorts
+    tls: ssl.SSLContext | None
+    clock: Clock
+    counters: DoorCounters
+    shared: Shared
+
+    def enter(self, connection: Connection) -> Reply | None:
+        """Count the connection in; a reply is the reason to turn it away."""
+
+    def leave(self, connection: Connection, task: asyncio.Task[None] | None) -> None:
+        """Count it out; `task` is what it is still waiting for."""
+
+    def farewell(self) -> int:
+        """Return the time (ms) at which a connection that was told goodbye is cut."""
+
+
 class Connection(asyncio.Protocol):
     """One client's connection. Made by the door for each accepted socket."""
 
-    def __init__(self, door: SmtpDoor) -> None:
+    def __init__(self, door: Reception) -> None:
         self._door = door
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None

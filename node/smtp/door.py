@@ -15,6 +15,7 @@ from events.log.log import Clock
 from node.smtp import replies
 from node.smtp.connection import Connection
 from node.smtp.content import Memory
+from node.smtp.counters import DoorCounters
 from node.smtp.grammar import is_client_name
 from node.smtp.limits import SmtpLimits
 from node.smtp.ports import MailPorts
@@ -29,16 +30,6 @@ ABORT_SECONDS = 5.0
 
 
 _log = structlog.get_logger("smtp")
-
-
-class DoorCounters:
-    """Figures for /metrics; `refused` counts by reason, `connected` and the rest since the start."""
-
-    __slots__ = ("accepted", "connected", "faults", "refused", "tls_failures")
-
-    def __init__(self) -> None:
-        self.accepted = self.connected = self.faults = self.tls_failures = 0
-        self.refused: Counter[str] = Counter()
 
 
 class SmtpDoor:

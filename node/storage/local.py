@@ -113,7 +113,10 @@ class LocalBlobs:
 
     async def write(self, *bodies: bytes) -> list[str]:
         """See `BlobStore.write`."""
-        digests = [await _digest(body) for body in bodies]
+        digests = [
+            hashlib.sha256(body).digest() if len(body) <= OFF_LOOP_BYTES else await _digest(body)
+            for body in bodies
+        ]
         if self._closed:
             raise StorageUnavailable("storage is closed")
         fresh = {
@@ -123,13 +126,7 @@ class LocalBlobs:
         new = {digest: body for digest, body in fresh.items() if digest not in self._pending}
         if new:
             waits.add(self._gather(new))
-        # One who waits for another's batch is answered when that one is synced, never before.
-        results = await asyncio.gather(
-            *(asyncio.shield(batch.done) for batch in waits), return_exceptions=True
-        )
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        await _all_synced(waits)
         return [digest.hex() for digest in digests]
 
     async def read(self, name: str) -> bytes:
@@ -241,7 +238,18 @@ def _hear(done: asyncio.Future[None]) -> None:
         done.exception()
 
 
+async def _all_synced(batches: set[_Batch]) -> None:
+    """Wait for all: one who waits for another's batch is answered when that one is synced, never before."""
+    if len(batches) == 1:
+        (batch,) = batches
+        await asyncio.shield(batch.done)
+        return
+    results = await asyncio.gather(*(asyncio.shield(batch.done) for batch in batches), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+
+
 async def _digest(body: bytes) -> bytes:
-    if len(body) <= OFF_LOOP_BYTES:
-        return hashlib.sha256(body).digest()
+    """Hash a large body in a thread."""
     return (await asyncio.to_thread(hashlib.sha256, body)).digest()

@@ -26,7 +26,7 @@ from projections.stores.batch import Batch
 from projections.stores.reading import StoreReader
 from projections.stores.schema import WAL_BYTES, connect, errors_of, log_path, prepare, translated
 from projections.stores.waiting import Waiting
-from projections.view_store import Change
+from projections.view_store import Change, Document
 
 T = TypeVar("T")
 
@@ -40,6 +40,12 @@ SMALL_BYTES: Final = 256 * 1024
 
 ROW_BYTES: Final = 2 * 1024
 """What a change writes beside its body: parts of index pages, shared with its neighbours."""
+
+KNOWN_DOCUMENTS: Final = 1_000
+"""Documents that `get` remembers until they change: a door asks for the same few again and again …"""
+
+KNOWN_BYTES: Final = 4 * 1024
+"""… with bodies of at most this many bytes."""
 
 COMPARE_SLICE: Final = 1000
 """Documents compared in one go of the worker thread, between which a comparison can be cancelled."""
@@ -56,6 +62,7 @@ class EmbeddedStore(StoreReader):
         self._closed = False
         self._writing = asyncio.Lock()
         self._waiting = Waiting()
+        self._known: dict[tuple[str, str], Document] = {}
         self._thread = ThreadPoolExecutor(1, f"view-{path.name}")
         self._connect()
 
@@ -95,6 +102,21 @@ class EmbeddedStore(StoreReader):
         """Where the store is; a link to its newest generation."""
         return self._path
 
+    async def get(self, database: str, id: str) -> Document | None:  # noqa: A002 - CouchDB's word
+        """Return the document (also one whose winner is deleted), or None if it never was."""
+        known = self._known.get((database, id))
+        if known is None and (known := await super().get(database, id)) is not None:
+            self._remember(known, database)
+        return known
+
+    def _remember(self, document: Document, database: str) -> None:
+        """Keep a document, unless others may write the file: then nobody says when it changes."""
+        if self._readonly or len(document.winner.body) > KNOWN_BYTES:
+            return
+        if len(self._known) >= KNOWN_DOCUMENTS:
+            del self._known[next(iter(self._known))]
+        self._known[database, document.id] = document
+
     # Writing
 
     async def write(self, changes: Sequence[Change], checkpoint: int, schema: int) -> None:
@@ -114,7 +136,9 @@ class EmbeddedStore(StoreReader):
                         await asyncio.sleep(0)
                 changed = batch.finish(checkpoint, schema)
         finally:
-            # A cancelled COMMIT may have succeeded; waking too often is harmless.
+            # A cancelled COMMIT may have succeeded; forgetting and waking too often is harmless.
+            for change in changes:
+                self._known.pop((change.database, change.id), None)
             self._waiting.wake(changed)
 
     async def put_local(
@@ -264,6 +288,7 @@ class EmbeddedStore(StoreReader):
                 await self._in_thread(connection.close)
             if old != self._path.resolve():
                 generations.remove(old)
+            self._known.clear()
         self._waiting.wake_all()
 
     async def close(self) -> None:
