@@ -98,12 +98,15 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
 
     async def react(self, record: Recorded) -> list[Recorded]:
         """File an accepted mail."""
-        return await self.execute(await self._filing(record), self._origin(record))
+        return await self.execute(await self._filing(record, {}), self._origin(record))
 
     async def react_all(self, records: Sequence[Recorded]) -> None:
         """File accepted mails: read side by side, so that their documents share a sync, decided in order."""
         for some in _portions(records):
-            filings = await asyncio.gather(*map(self._filing, some), return_exceptions=True)
+            known = {author: await self._standing(author) for author in _authors(some)}
+            filings = await asyncio.gather(
+                *(self._filing(record, known) for record in some), return_exceptions=True
+            )
             orders: list[tuple[Command, Origin]] = []
             for record, filing in zip(some, filings, strict=True):
                 if isinstance(filing, BaseException):
@@ -114,8 +117,8 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
     def _origin(self, record: Recorded) -> Origin:
         return Origin(actor=f"{KIND}/{self.key}", cause=record.metadata, answers=True)
 
-    async def _filing(self, record: Recorded) -> FileMessage:
-        """Read an accepted mail, and ask the handshake book about its authors."""
+    async def _filing(self, record: Recorded, known: dict[str, Standing]) -> FileMessage:
+        """Read an accepted mail, and ask the handshake book about its authors unless that is `known`."""
         accepted = record.event
         assert isinstance(accepted, MailAccepted)
         mail_id = record.stream.removeprefix(MAIL_STREAM)
@@ -124,12 +127,13 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
             accepted.blob, document_id=doc_id, owner=self.key, received_at=accepted.received_at
         )
         authors = accepted.authors or (read.author or accepted.envelope_sender,)
+        standings = [known.get(one) or await self._standing(one) for one in dict.fromkeys(authors)]
         return FileMessage(
             id=doc_id,
             mail=mail_id,
             transport=Transport(accepted.transport),
             sender=authors[0].lower(),
-            standing=standing_of_all([await self._standing(author) for author in dict.fromkeys(authors)]),
+            standing=standing_of_all(standings),
             authenticated=accepted.authenticated,
             spam=accepted.spam,
             document=read.document,
@@ -146,6 +150,14 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
             return Standing.UNKNOWN
         question = Consult(tuple(dict.fromkeys((sender, sender.lower()))), sender.lower())
         return Standing(str(await self._books.ask("handshake", self.key, question)))
+
+
+def _authors(records: Sequence[Recorded]) -> list[str]:
+    """Return all authors that the doors have read, each once: a mailing list is asked about once a batch."""
+    events = (record.event for record in records)
+    return list(
+        dict.fromkeys(one for event in events if isinstance(event, MailAccepted) for one in event.authors)
+    )
 
 
 def _portions(records: Sequence[Recorded]) -> Iterator[list[Recorded]]:

@@ -21,7 +21,6 @@ from events.errors import (
     MalformedMessage,
     NotFound,
 )
-from events.identity import normalise_email
 from events.log.log import Clock, Log, Origin, Write
 from events.mail import MailAccepted, Recipient
 from events.mailbox import Mailbox
@@ -88,16 +87,19 @@ class Acceptance:
         actors: Actors,
         work: Backlog,
         clock: Clock,
+        domain: str,
         quota: int,
         backlog_limit: int,
         mime: MimeLimits,
     ) -> None:
+        """`domain` completes `<postmaster>`; `quota` is in bytes, `backlog_limit` in events."""
         self._log = log
         self._blobs = blobs
         self._directory = directory
         self._actors = actors
         self._work = work
         self._clock = clock
+        self._domain = domain
         self._quota = quota
         self._backlog_limit = backlog_limit
         self._mime = mime
@@ -110,11 +112,15 @@ class Acceptance:
         self, facts: SessionFacts, envelope_sender: str, recipient: str, declared_size: int
     ) -> Recipient:
         """Answer for one envelope recipient; raises the MailioError to refuse with."""
-        entry = await self._directory.by_email(normalise_email(recipient))
+        entry = await self._directory.by_email(self._full(recipient))
         verdict = policy.judge(await self._case(entry, envelope_sender, declared_size))
         if verdict.refused or entry is None:
             raise refusal(verdict.reason)
         return Recipient(entry.address, entry.email)
+
+    def _full(self, recipient: str) -> str:
+        """Give a bare `postmaster` (RFC 5321 section 4.5.1) the node's first domain."""
+        return recipient if "@" in recipient else f"{recipient}@{self._domain}"
 
     async def _case(self, entry: AccountEntry | None, sender: str, size: int) -> Case:
         if entry is None or not entry.enabled:

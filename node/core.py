@@ -136,6 +136,7 @@ class Core:
             actors=self.actors,
             work=self.dispatcher,
             clock=self.clock,
+            domain=self.settings.node.email_domains[0],
             quota=self.settings.node.quota_bytes,
             backlog_limit=self.settings.smtp.backlog,
             mime=self.settings.smtp.mime,

@@ -47,6 +47,13 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     registration: bool = True
     """Whether anyone may register over HTTP; if not, only `mailio-node account add` makes accounts."""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a node that could serve nobody."""
+        if not self.email_domains:
+            raise ValueError("email_domains must name at least one domain")
+        if self.quota_bytes <= 0:
+            raise ValueError("quota_bytes must be positive")
+
 
 class SmtpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The door for mail from the rest of the world."""

@@ -1,8 +1,9 @@
 """The base of actors that keep one stream: state is folded from events, commands are decided on it.
 
 A snapshot is a cache of the fold: taken behind the asker's back, ignored when it can't be read, worth nothing
-but time. Events are folded when they are durable, so a failed append leaves the state as it was. Commands that
-are executed together are decided on a supposed state; nobody sees it, and it is made anew if an append fails.
+but time. Events are folded when they are durable, so a failed append leaves the state as it was. Commands
+that are executed together are decided on a supposed state: nobody sees it, and it is made anew if the
+append fails.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class AggregateActor(LoopActor, Generic[State, Command]):
                 await self.react(record)
 
     def handle(self, message: Any) -> Any:
-        """Answer any other message, at once or with an awaitable. At once costs no task: for what is asked often."""
+        """Answer any other message: at once, which costs no task, or with an awaitable."""
         raise NotImplementedError(f"{type(self).__name__} does not know {type(message).__name__}")
 
     def on_receive(self, message: Any) -> Any:

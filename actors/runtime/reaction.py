@@ -82,6 +82,9 @@ class DispatchLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Events read from the log at once."""
     together: int = 64
     """Events handed to one actor at once: one sync for all, and some 20 ms until others can ask it again."""
+    linger_seconds: float = 0.02
+    """Pause after events were handed out, so that a stream of mail is filed in batches and the doors have the
+    disk meanwhile. An event after a quiet moment waits for nothing."""
     attempts: int = 5
     """Tries of a reaction that fails temporarily before it is parked."""
     backoff_seconds: float = 0.1
@@ -239,18 +242,21 @@ class Dispatcher:
             try:
                 async with _closing(self._log.subscribe(position, self._limits.batch)) as batches:
                     async for batch in batches:
+                        routed = 0
                         for record in batch:
-                            await self._dispatch(record)
+                            routed += await self._dispatch(record)
                             position = record.position
                         failures = 0
+                        if routed and len(batch) < self._limits.batch:
+                            await asyncio.sleep(self._limits.linger_seconds)
             except Exception as error:
                 if not passes(error):
                     raise
                 failures += 1
             await asyncio.sleep(self._backoff(failures))
 
-    async def _dispatch(self, record: Recorded) -> None:
-        """Queue an event for its actors, waiting while too much is under way."""
+    async def _dispatch(self, record: Recorded) -> int:
+        """Queue an event for its actors, waiting while too much is under way; return how many they are."""
         while self.in_flight >= self._limits.in_flight:
             self._finished.clear()
             await self._finished.wait()
@@ -264,6 +270,7 @@ class Dispatcher:
             self._enqueue(target, entry, record)
         if not targets:
             self._moved()
+        return len(targets)
 
     def _route(self, record: Recorded) -> list[Name]:
         route = self._routes.get(type(record.event).__name__)

@@ -58,7 +58,7 @@ class Log(Protocol):
         """
 
     async def append_all(self, orders: Sequence[tuple[Write, Origin]]) -> list[Recorded]:
-        """Append several writes, each because of something else, in their order: all in one transaction or none.
+        """Append writes that have different causes, in their order: all in one transaction, or none.
 
         Raises what `append` raises, or Conflict, for the first that can't be written.
         """

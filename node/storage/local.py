@@ -42,7 +42,7 @@ INDEX_BYTES = 16 << 20
 """… or bytes of them: what is not indexed is walked at the next start after a crash, some 10 ms."""
 
 RECENT_BYTES = 32 << 20
-"""Blobs just written that are kept in memory: each is read within milliseconds, by who files it and who shows it."""
+"""Blobs just written that are kept in memory: each is soon read by who files it and who shows it."""
 
 RECENT_LENGTH = 256 << 10
 """Longest blob that is kept in memory: a large one would drive out many small ones."""

@@ -282,6 +282,20 @@ async def test_writes_of_different_origins_are_appended_all_or_none(log: Log) ->
     assert log.head == 5
 
 
+async def test_events_that_follow_each_other_closely_come_together() -> None:
+    log = Troubled()
+    setup = Setup(log, DispatchLimits(linger_seconds=0.05))
+    async with setup.running():
+        await setup.send(0)
+        await setup.dispatcher.reached(1)
+        for number in range(1, 10):
+            await setup.send(number)
+        await setup.dispatcher.reached(log.head)
+    assert await setup.taken() == list(range(10))
+    assert setup.dispatcher.split == 0
+    assert log.sizes[-1] == 9
+
+
 async def test_an_actor_that_takes_one_at_a_time_gets_one_at_a_time() -> None:
     class OneByOne(Till):
         tried: list[int] = []
