@@ -31,6 +31,9 @@ from node.smtp.ports import SessionFacts
 from node.storage.blobs import BlobStore
 from projections.directory import AccountDirectory, AccountEntry
 
+RUSH = 8
+"""Messages accepted at once that make a rush: a small node sees one or two, many sessions share a sync."""
+
 MAX_AUTHORS = 10
 """Addresses of a From header that are looked at: honest mail has one, rarely two or three."""
 
@@ -76,7 +79,10 @@ def identities(email: str) -> tuple[str, ...]:
 
 
 class Acceptance:
-    """Admits recipients and accepts messages for one node. Limits and quota come from the settings."""
+    """Admits recipients and accepts messages for one node. Limits and quota come from the settings.
+
+    `in_progress` counts the messages that are being accepted now.
+    """
 
     def __init__(
         self,
@@ -103,10 +109,16 @@ class Acceptance:
         self._quota = quota
         self._backlog_limit = backlog_limit
         self._mime = mime
+        self.in_progress = 0
 
     def busy(self) -> bool:
         """Whether more accepted mail waits to be filed than the node should owe."""
         return self._work.backlog >= self._backlog_limit
+
+    @property
+    def hurried(self) -> bool:
+        """Whether accepting should go before filing: a rush of mail, and room for it in the backlog."""
+        return self.in_progress >= RUSH and self._work.backlog < self._backlog_limit // 2
 
     async def admit(
         self, facts: SessionFacts, envelope_sender: str, recipient: str, declared_size: int
@@ -159,6 +171,15 @@ class Acceptance:
         """
         if self.busy():
             raise Busy("too much mail waits to be filed, try again later")
+        self.in_progress += 1
+        try:
+            return await self._accept(facts, envelope_sender, recipients, raw)
+        finally:
+            self.in_progress -= 1
+
+    async def _accept(
+        self, facts: SessionFacts, envelope_sender: str, recipients: Sequence[Recipient], raw: bytes
+    ) -> str:
         structure = inspect(raw, self._mime)
         _require_form(structure)
         authors = structure.from_addresses[:MAX_AUTHORS]

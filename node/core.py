@@ -110,6 +110,7 @@ class Core:
             checkpoints,
             self.parking,
             self.settings.reactions,
+            gives_way=lambda: self.acceptance.hurried,
         )
 
     def _accounts(self) -> Accounts:

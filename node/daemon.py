@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import ssl
@@ -28,6 +29,9 @@ from node.smtp.door import SmtpDoor
 from node.smtp.tls import load_tls
 
 _messages = structlog.get_logger("node")
+
+GC_THRESHOLDS = (20_000, 20, 20)
+"""Allocations before each generation is collected: 95 of 830 us of a mail went there with the defaults."""
 
 MAX_HEADER_BYTES = 65_536
 """Request line and single header field: CouchDB clients put lists of revisions and long ids into URLs."""
@@ -164,6 +168,9 @@ async def _serve(settings: Settings, file: Path) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     daemon = Daemon(settings)
+    # What start-up made stays; without this the collector walks all of it again and again under load.
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     loop.add_signal_handler(signal.SIGHUP, daemon.reload)
     try:
         await daemon.start()

@@ -66,8 +66,9 @@ class SmtpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """PEM file with the certificate chain for STARTTLS; without it STARTTLS is not offered."""
     private_key: Path | None = None
     """PEM file with the private key of the certificate."""
-    backlog: int = 20_000
-    """Accepted mails that wait to be filed before the door answers 451: about ten seconds of work."""
+    backlog: int = 50_000
+    """Events that may wait to be worked on before the door answers 451: about half a minute of filing. Up to
+    half of it, a rush of mail goes before filing."""
     limits: SmtpLimits = SmtpLimits()
     """Bounds on what one client may do."""
     mime: MimeLimits = MimeLimits()

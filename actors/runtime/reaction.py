@@ -85,6 +85,9 @@ class DispatchLimits(msgspec.Struct, frozen=True, kw_only=True):
     linger_seconds: float = 0.02
     """Pause after events were handed out, so that a stream of mail is filed in batches and the doors have the
     disk meanwhile. An event after a quiet moment waits for nothing."""
+    give_way_seconds: float = 0.004
+    """Pause for each reaction while the doors are busy: taking responsibility goes before filing, which then
+    keeps to 250 a second and catches up afterwards."""
     attempts: int = 5
     """Tries of a reaction that fails temporarily before it is parked."""
     backoff_seconds: float = 0.1
@@ -152,8 +155,11 @@ class Dispatcher:
         checkpoint_store: CheckpointStore,
         parking: Parking,
         limits: DispatchLimits | None = None,
+        gives_way: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`gives_way` tells whether something else should have the processor now."""
         self.name = name
+        self._gives_way = gives_way
         self.reactions = 0
         self.retries = 0
         self.parked = 0
@@ -247,13 +253,19 @@ class Dispatcher:
                             routed += await self._dispatch(record)
                             position = record.position
                         failures = 0
-                        if routed and len(batch) < self._limits.batch:
-                            await asyncio.sleep(self._limits.linger_seconds)
+                        await self._linger(routed, caught_up=len(batch) < self._limits.batch)
             except Exception as error:
                 if not passes(error):
                     raise
                 failures += 1
             await asyncio.sleep(self._backoff(failures))
+
+    async def _linger(self, routed: int, *, caught_up: bool) -> None:
+        """Pause behind the events that were handed out; the longer the more, while others go first."""
+        if routed and self._gives_way():
+            await asyncio.sleep(routed * self._limits.give_way_seconds)
+        elif routed and caught_up:
+            await asyncio.sleep(self._limits.linger_seconds)
 
     async def _dispatch(self, record: Recorded) -> int:
         """Queue an event for its actors, waiting while too much is under way; return how many they are."""

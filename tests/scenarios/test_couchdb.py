@@ -47,10 +47,9 @@ def test_mail_and_edits_reach_a_couchdb_under_the_same_revisions(tmp_path: Path)
 
 def test_a_couchdb_that_is_away_holds_nothing_else_up(tmp_path: Path) -> None:
     (tmp_path / "couchdb").mkdir()
-    with couchdb_server(tmp_path / "couchdb") as url:
-        with running(tmp_path, **{"couchdb.url": url}) as daemon:
-            account = daemon.account()
-            assert daemon.stop() == 0
+    with couchdb_server(tmp_path / "couchdb") as url, running(tmp_path, **{"couchdb.url": url}) as daemon:
+        account = daemon.account()
+        assert daemon.stop() == 0
     daemon.settings["couchdb.url"] = os.environ.get("NOWHERE", "http://127.0.0.1:9")
     daemon.configure()
     try:

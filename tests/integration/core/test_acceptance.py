@@ -28,6 +28,7 @@ from events.log.log import Origin
 from events.mail import Recipient
 from events.mailbox import MessageFiled
 from events.policy import Folder, Reason
+from node.acceptance import RUSH
 from node.accounts import Registration
 from node.core import Core
 from node.crypto.keys import UserKeys
@@ -275,3 +276,26 @@ async def test_the_state_that_is_shown_is_that_of_the_log(node: Node) -> None:
     state = await node.core.actors.ask("mailbox", node.address, Inspect())
     assert state.used == filed.size
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=type(state)) == state
+
+
+async def test_a_rush_is_many_messages_at_once_while_the_backlog_has_room(node: Node) -> None:
+    acceptance = node.core.acceptance
+    assert not acceptance.hurried
+    acceptance.in_progress = RUSH
+    assert acceptance.hurried
+
+
+async def test_with_half_the_backlog_used_filing_gives_way_no_longer(tmp_path: Path) -> None:
+    core = Core(Settings(node=NodeSettings(data=tmp_path / "data"), smtp=SmtpSettings(backlog=0)))
+    await core.start()
+    try:
+        core.acceptance.in_progress = RUSH
+        assert not core.acceptance.hurried
+    finally:
+        await core.close()
+
+
+async def test_a_message_that_was_refused_is_no_longer_in_progress(node: Node) -> None:
+    with pytest.raises(MalformedMessage):
+        await node.accept(nested(150))
+    assert node.core.acceptance.in_progress == 0
