@@ -18,10 +18,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
+
 from benchmarks.postfix import delivered, postfix
 from benchmarks.results import record
 from benchmarks.smtp_load import LoadResult
-
 from tests.daemon import running
 
 RECIPIENT = "someone@alpha.example"

@@ -6,7 +6,7 @@ and event are on disk; until then nothing has happened.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from actors.messages import Consult, Inspect
@@ -24,7 +24,7 @@ from events.errors import (
 from events.log.log import Clock, Log, Origin, Write
 from events.mail import MailAccepted, Recipient
 from events.mailbox import Mailbox
-from events.policy import Case, Reason, Standing, Transport
+from events.policy import Case, Reason, Standing, Transport, Verdict, standing_of_all
 from node.mime.limits import MimeLimits, Violation
 from node.mime.structure import Structure, inspect
 from node.smtp.ports import SessionFacts
@@ -125,7 +125,7 @@ class Acceptance:
     ) -> Recipient:
         """Answer for one envelope recipient; raises the MailioError to refuse with."""
         entry = await self._directory.by_email(self._full(recipient))
-        verdict = policy.judge(await self._case(entry, envelope_sender, declared_size))
+        verdict = await self._verdict(entry, (envelope_sender,), declared_size)
         if verdict.refused or entry is None:
             raise refusal(verdict.reason)
         return Recipient(entry.address, entry.email)
@@ -134,16 +134,23 @@ class Acceptance:
         """Give a bare `postmaster` (RFC 5321 section 4.5.1) the node's first domain."""
         return recipient if "@" in recipient else f"{recipient}@{self._domain}"
 
-    async def _case(self, entry: AccountEntry | None, sender: str, size: int) -> Case:
+    async def _verdict(self, entry: AccountEntry | None, senders: Iterable[str], size: int) -> Verdict:
+        """Ask the policy about a mailbox that may not be there."""
         if entry is None or not entry.enabled:
-            return Case(transport=Transport.SMTP, answered=False, exists=entry is not None, enabled=False)
-        return Case(
-            transport=Transport.SMTP,
-            answered=False,
-            standing=await self._standing(entry.address, sender),
-            size=size,
-            used=await self._used(entry.address),
-            quota=self._quota,
+            return policy.judge(_absent(exists=entry is not None))
+        return await self._judged(entry.address, senders, size)
+
+    async def _judged(self, owner: str, senders: Iterable[str], size: int) -> Verdict:
+        """Ask the policy about a message that these senders have for this owner."""
+        return policy.judge(
+            Case(
+                transport=Transport.SMTP,
+                answered=False,
+                standing=standing_of_all([await self._standing(owner, sender) for sender in senders]),
+                size=size,
+                used=await self._used(owner),
+                quota=self._quota,
+            )
         )
 
     async def _standing(self, owner: str, sender: str) -> Standing:
@@ -206,24 +213,20 @@ class Acceptance:
     async def _require_welcome(
         self, recipients: Sequence[Recipient], authors: Sequence[str], envelope_sender: str, size: int
     ) -> None:
-        """Refuse what nobody would see: all recipients revoked an author, or none has room."""
-        strangers = [author for author in dict.fromkeys(authors) if author != envelope_sender]
+        """Refuse what the policy refuses for every recipient, now that the authors are known."""
+        others = [author for author in dict.fromkeys(authors) if author != envelope_sender]
         reasons = set()
         for recipient in recipients:
-            reason = await self._unwelcome(recipient.address, strangers, size)
-            if reason is None:
+            verdict = await self._judged(recipient.address, others, size)
+            if not verdict.refused:
                 return
-            reasons.add(reason)
-        worst = Reason.MAILBOX_FULL if Reason.MAILBOX_FULL in reasons else Reason.SENDER_REVOKED
-        raise refusal(worst)
+            reasons.add(verdict.reason)
+        raise refusal(Reason.MAILBOX_FULL if Reason.MAILBOX_FULL in reasons else min(reasons))
 
-    async def _unwelcome(self, owner: str, authors: Sequence[str], size: int) -> Reason | None:
-        for author in authors:
-            if await self._standing(owner, author) is Standing.REVOKED:
-                return Reason.SENDER_REVOKED
-        if await self._used(owner) + size > self._quota:
-            return Reason.MAILBOX_FULL
-        return None
+
+def _absent(*, exists: bool) -> Case:
+    """Return the case of a mailbox that is not there, or disabled."""
+    return Case(transport=Transport.SMTP, answered=False, exists=exists, enabled=False)
 
 
 def _require_form(structure: Structure) -> None:
