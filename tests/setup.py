@@ -21,18 +21,27 @@ MIN_NODE = 18
 
 
 class Need(msgspec.Struct, frozen=True):
-    """A program that the tests run, the Debian packages that bring it, and what for."""
+    """A program that the tests run, the Debian packages that bring it, and what for.
+
+    `probe` is a command that succeeds when the program has all that it needs.
+    """
 
     program: str
     packages: tuple[str, ...]
     purpose: str
+    probe: tuple[str, ...] = ()
 
 
 NEEDS = (
     Need("node", ("nodejs",), "PouchDB as the syncing client"),
     Need("npm", ("npm",), "PouchDB and the CouchDB-protocol server"),
     Need("chromium", ("chromium",), "PouchDB in a browser"),
-    Need("swaks", ("swaks",), "an SMTP client"),
+    Need(
+        "swaks",
+        ("swaks", "libnet-ssleay-perl"),
+        "an SMTP client, with STARTTLS",
+        ("perl", "-MNet::SSLeay", "-e1"),
+    ),
     Need("smtp-source", ("postfix",), "load, and Postfix as the peer of the benchmarks"),
 )
 
@@ -44,7 +53,14 @@ def find(program: str) -> str | None:
 
 def missing() -> list[Need]:
     """Return what is not there."""
-    return [need for need in NEEDS if find(need.program) is None]
+    return [need for need in NEEDS if not is_there(need)]
+
+
+def is_there(need: Need) -> bool:
+    """Whether a program is installed and works."""
+    if find(need.program) is None:
+        return False
+    return not need.probe or subprocess.run(need.probe, capture_output=True).returncode == 0
 
 
 def install(needs: list[Need]) -> None:
