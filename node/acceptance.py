@@ -27,6 +27,7 @@ from events.mailbox import Mailbox
 from events.policy import Case, Reason, Standing, Transport, Verdict, standing_of_all
 from node.mime.limits import MimeLimits, Violation
 from node.mime.structure import Structure, inspect
+from node.owed import Debt, Owed
 from node.smtp.ports import SessionFacts
 from node.storage.blobs import BlobStore
 from projections.directory import AccountDirectory, AccountEntry
@@ -51,6 +52,10 @@ class Backlog(Protocol):
     @property
     def backlog(self) -> int:
         """Events between the log's head and the finished work."""
+
+    @property
+    def low_water(self) -> int:
+        """Position at and below which all work is finished."""
 
 
 _REFUSALS: dict[Reason, type[MailioError]] = {
@@ -110,6 +115,7 @@ class Acceptance:
         self._backlog_limit = backlog_limit
         self._mime = mime
         self.in_progress = 0
+        self._owed = Owed()
 
     def busy(self) -> bool:
         """Whether more accepted mail waits to be filed than the node should owe."""
@@ -138,17 +144,18 @@ class Acceptance:
         """Ask the policy about a mailbox that may not be there."""
         if entry is None or not entry.enabled:
             return policy.judge(_absent(exists=entry is not None))
-        return await self._judged(entry.address, senders, size)
+        owed = self._owed.to(entry.address, self._work.low_water)
+        return await self._judged(entry.address, senders, size, owed)
 
-    async def _judged(self, owner: str, senders: Iterable[str], size: int) -> Verdict:
-        """Ask the policy about a message that these senders have for this owner."""
+    async def _judged(self, owner: str, senders: Iterable[str], size: int, owed: int) -> Verdict:
+        """Ask the policy about a message that these senders have for this owner; `owed` bytes came before."""
         return policy.judge(
             Case(
                 transport=Transport.SMTP,
                 answered=False,
                 standing=standing_of_all([await self._standing(owner, sender) for sender in senders]),
                 size=size,
-                used=await self._used(owner),
+                used=await self._used(owner) + owed,
                 quota=self._quota,
             )
         )
@@ -189,35 +196,40 @@ class Acceptance:
     ) -> str:
         structure = inspect(raw, self._mime)
         _require_form(structure)
-        authors = structure.from_addresses[:MAX_AUTHORS]
-        await self._require_welcome(recipients, authors, envelope_sender, len(raw))
-        mail_id = self._clock.event_id()
-        (blob,) = await self._blobs.write(raw)
-        event = MailAccepted(
-            transport=Transport.SMTP,
-            blob=blob,
-            size=len(raw),
-            recipients=tuple(dict.fromkeys(recipients)),
-            envelope_sender=envelope_sender,
-            authors=authors,
-            message_id=structure.message_id,
-            received_at=self._clock.now(),
-            client=facts.client,
-            helo=facts.helo,
-            tls=facts.tls,
-        )
-        write = Write(mail.stream(mail_id), (event,), expected=0)
-        await self._log.append(write, origin=Origin(actor="smtp"))
+        owners = [recipient.address for recipient in recipients]
+        debt = self._owed.promise(owners, len(raw), self._work.low_water)
+        try:
+            authors = structure.from_addresses[:MAX_AUTHORS]
+            await self._require_welcome(debt, authors, envelope_sender)
+            (blob,) = await self._blobs.write(raw)
+            event = MailAccepted(
+                transport=Transport.SMTP,
+                blob=blob,
+                size=len(raw),
+                recipients=tuple(dict.fromkeys(recipients)),
+                envelope_sender=envelope_sender,
+                authors=authors,
+                message_id=structure.message_id,
+                received_at=self._clock.now(),
+                client=facts.client,
+                helo=facts.helo,
+                tls=facts.tls,
+            )
+            mail_id = self._clock.event_id()
+            write = Write(mail.stream(mail_id), (event,), expected=0)
+            (recorded,) = await self._log.append(write, origin=Origin(actor="smtp"))
+        except BaseException:
+            self._owed.cancel(debt)
+            raise
+        self._owed.accepted(debt, recorded.position)
         return mail_id
 
-    async def _require_welcome(
-        self, recipients: Sequence[Recipient], authors: Sequence[str], envelope_sender: str, size: int
-    ) -> None:
+    async def _require_welcome(self, debt: Debt, authors: Sequence[str], envelope_sender: str) -> None:
         """Refuse what the policy refuses for every recipient, now that the authors are known."""
         others = [author for author in dict.fromkeys(authors) if author != envelope_sender]
         reasons = set()
-        for recipient in recipients:
-            verdict = await self._judged(recipient.address, others, size)
+        for owner, ahead in debt.ahead.items():
+            verdict = await self._judged(owner, others, debt.size, ahead)
             if not verdict.refused:
                 return
             reasons.add(verdict.reason)

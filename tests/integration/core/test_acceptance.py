@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -144,6 +145,26 @@ async def test_a_message_that_turns_out_too_large_for_the_mailbox_is_deferred_af
     with pytest.raises(MailboxFull):
         await node.accept(mail(size=25_000))
     assert await node.filed() == []
+
+
+async def test_a_burst_does_not_fill_a_mailbox_many_times_over(node: Node) -> None:
+    results = await asyncio.gather(
+        *(node.accept(mail(size=9_000)) for _ in range(10)), return_exceptions=True
+    )
+    accepted = [one for one in results if isinstance(one, str)]
+    assert len(accepted) == 2
+    assert all(isinstance(one, str | MailboxFull) for one in results)
+    assert len(await node.filed()) == len(accepted)
+
+
+async def test_what_was_refused_or_filed_is_owed_no_longer(node: Node) -> None:
+    with pytest.raises(MailboxFull):
+        await node.accept(mail(size=25_000))
+    await node.accept(mail(size=100))
+    await node.filed()
+    state = await node.core.actors.ask("mailbox", node.address, Inspect())
+    await node.admit(size=20_000 - state.used)
+    await refused(node, MailboxFull, size=20_001 - state.used)
 
 
 async def test_a_revoked_envelope_sender_is_refused(node: Node) -> None:
