@@ -252,7 +252,8 @@ async def test_unknown_and_known_users_take_about_the_same_time(pool: ScryptPool
         return min(times)
 
     known, unknown = await fastest("user", stored), await fastest("nobody", None)
-    assert 0.4 < known / unknown < 2.5
+    # An account that is told apart by skipping the work would be a hundred times quicker.
+    assert 0.25 < known / unknown < 4
 
 
 async def test_the_decoy_has_no_password(pool: ScryptPool) -> None:

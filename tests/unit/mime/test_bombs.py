@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 
@@ -112,11 +113,16 @@ BOMBS = {
 
 
 def best_time(work: Callable[[bytes], object], raw: bytes) -> float:
+    """The collector is off: how long it takes depends on all that other tests have left behind."""
     times = []
-    for _ in range(2):
-        begin = time.process_time()
-        work(raw)
-        times.append(time.process_time() - begin)
+    gc.disable()
+    try:
+        for _ in range(3):
+            begin = time.process_time()
+            work(raw)
+            times.append(time.process_time() - begin)
+    finally:
+        gc.enable()
     return min(times)
 
 
@@ -126,7 +132,7 @@ def test_four_times_the_bytes_take_about_four_times_the_time(name: str) -> None:
     for work in (lambda raw: inspect(raw, WIDE), lambda raw: parse(raw, WIDE)):
         small, large = best_time(work, bomb(count // 4)), best_time(work, bomb(count))
         # Four times is linear, sixteen times quadratic; what takes no time at all can't be compared.
-        assert large < max(small, 0.005) * 9, f"{small:.4f} s, {large:.4f} s"
+        assert large < max(small, 0.005) * 10, f"{small:.4f} s, {large:.4f} s"
 
 
 @pytest.mark.parametrize(
