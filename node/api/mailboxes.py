@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+
 from actors import mailbox
+from actors.handshake import is_about_handshakes
 from actors.messages import Execute, Inspect
 from events.errors import NotFound
 from events.event import Recorded
@@ -12,6 +16,9 @@ from node.core import Core
 from node.crypto.base64_text import from_base64
 from projections.directory import AccountDirectory
 
+BOOK_SECONDS = 5.0
+"""How long an answer about a handshake waits for the book; in a rush of mail the book may come later."""
+
 
 class Mailboxes:
     """The way to mailbox actors: the sync door's `MailboxPort`, and what the API asks."""
@@ -19,11 +26,20 @@ class Mailboxes:
     def __init__(self, core: Core) -> None:
         self._actors = core.actors
         self._views = core.views
+        self._dispatcher = core.dispatcher
 
     async def execute(self, address: str, command: object, origin: Origin) -> list[Recorded]:
-        """Carry out a command; raises what the mailbox's `decide` and the log raise, and Busy."""
+        """Carry out a command; raises what the mailbox's `decide` and the log raise, and Busy.
+
+        When it concerns handshakes, the owner's book follows before this returns: who has just been
+        revoked is refused from the answer on.
+        """
         recorded = await self._actors.ask(mailbox.KIND, address, Execute(command, origin))
         assert isinstance(recorded, list)
+        if any(map(is_about_handshakes, recorded)):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BOOK_SECONDS):
+                    await self._dispatcher.reached(recorded[-1].position)
         return recorded
 
     async def change(self, address: str, command: object, origin: Origin, view: str) -> None:
