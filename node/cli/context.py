@@ -30,10 +30,9 @@ def find_configuration(named: Path | None) -> Path:
 class Context:
     """The configuration of one command, read when it is first needed."""
 
-    def __init__(self, file: Path, *, explicit: bool) -> None:
-        """Mean `file`; `explicit` when the user named it."""
+    def __init__(self, file: Path) -> None:
+        """Mean `file`."""
         self.file = file
-        self.explicit = explicit
         self._effective: Effective | None = None
 
     @property

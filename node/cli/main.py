@@ -54,7 +54,7 @@ def configure(
 
     Example: mailio-node account add someone@alpha.example
     """
-    context.obj = Context(find_configuration(config), explicit=config is not None)
+    context.obj = Context(find_configuration(config))
 
 
 def main() -> None:

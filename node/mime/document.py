@@ -7,9 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from node.mime.limits import Defect, MimeLimits
 from node.mime.mail import ParsedMail
-from node.mime.parser import parse
 
 MESSAGE_TYPE = "application/mailio-smtp+json"
 """Type of a message that came by SMTP (wire spec section 5.1)."""
@@ -41,18 +39,6 @@ class MessageDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel",
     is_automated: bool = False
     is_forwarded: bool = False
     is_replied: bool = False
-
-
-class MailDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """A mail ready to be filed. `body` is canonical JSON, `attachments` the blobs that it refers to."""
-
-    body: bytes
-    attachments: list[bytes]
-    from_address: str
-    subject: str
-    message_id: str
-    size: int
-    defects: list[Defect]
 
 
 def message_document(
@@ -87,24 +73,3 @@ def message_document(
         is_replied=parsed.is_replied,
     )
     return msgspec.json.encode(document, order="sorted")
-
-
-def read_mail(
-    raw: bytes,
-    *,
-    id: str,  # noqa: A002
-    received_at: int,
-    security_status: SecurityStatus = "clean",
-    limits: MimeLimits | None = None,
-) -> MailDocument:
-    """Read raw bytes into the document for one recipient and the blobs that go with it. Never raises."""
-    parsed = parse(raw, limits)
-    return MailDocument(
-        body=message_document(parsed, id=id, received_at=received_at, security_status=security_status),
-        attachments=parsed.blobs,
-        from_address=parsed.mail.from_.address,
-        subject=parsed.mail.subject,
-        message_id=parsed.mail.message_id,
-        size=parsed.mail.size_bytes,
-        defects=parsed.mail.defects,
-    )
