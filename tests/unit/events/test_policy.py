@@ -1,5 +1,7 @@
 """The consent policy, rule by rule."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +30,7 @@ def case(**facts: object) -> Case:
         ({"received": 1}, Reason.SELDOM_READ, Folder.OTHER),
     ],
 )
-def test_each_rule_files_with_its_own_reason(facts: dict, reason: Reason, folder: Folder) -> None:
+def test_each_rule_files_with_its_own_reason(facts: dict[str, Any], reason: Reason, folder: Folder) -> None:
     assert judge(case(**facts)) == Verdict(reason, folder)
 
 
@@ -41,7 +43,7 @@ def test_each_rule_files_with_its_own_reason(facts: dict, reason: Reason, folder
         ({"used": 900, "size": 101}, Reason.MAILBOX_FULL),
     ],
 )
-def test_a_sender_who_still_waits_is_refused_with_a_reason(facts: dict, reason: Reason) -> None:
+def test_a_sender_who_still_waits_is_refused_with_a_reason(facts: dict[str, Any], reason: Reason) -> None:
     verdict = judge(case(answered=False, **facts))
     assert verdict.refused
     assert verdict.reason is reason
