@@ -146,6 +146,7 @@ class Core:
     async def start(self) -> None:
         """Let the runners, the dispatcher and the actors' sweeper go."""
         await self.views.prepare()
+        await self.dispatcher.resume()
         self._tasks = [asyncio.create_task(self.dispatcher.run(), name="dispatcher")]
         self._tasks.append(asyncio.create_task(self.actors.run(), name="actors"))
         for name, runner in self.views.runners.items():

@@ -68,6 +68,8 @@ def shown_settings(effective: Effective) -> list[tuple[str, str, str]]:
 
 
 def _shown(name: str, value: Any) -> str:
+    if name.endswith("_password") and value:
+        return "(hidden)"
     if name == "couchdb.url" and "@" in str(value):
         parts = urlsplit(value)
         return str(urlunsplit(parts._replace(netloc=f"…@{parts.netloc.rpartition('@')[2]}")))

@@ -85,7 +85,9 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."""
     metrics: bool = True
-    """Whether /metrics answers; keep the port private or the proxy strict."""
+    """Whether /metrics answers; keep the port private or the proxy strict, or set a password."""
+    metrics_password: str = ""
+    """Password that /metrics asks for (HTTP Basic, any user name); empty: none."""
     requests_per_second: float = 10.0
     """Public requests per client address and second (wire spec section 3.8)."""
     request_burst: int = 50
@@ -161,6 +163,8 @@ def load(file: Path | None, environment: Mapping[str, str] = os.environ) -> Effe
     sources |= {name: str(file) for name in sources if _get(values, name) is not None}
     sources |= _apply_environment(values, environment)
     settings = _convert(values, sources)
+    for name, listen in (("smtp.listen", settings.smtp.listen), ("http.listen", settings.http.listen)):
+        host_and_port(name, listen)
     return Effective(_anchor(settings, file), sources)
 
 

@@ -1,7 +1,8 @@
-"""The generated pages of docs/: configuration and commands. `python -m tests.docs` writes them."""
+"""The generated pages and the sample configuration. `python -m tests.docs` writes them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ import click
 import typer
 
 from node.cli.main import app
-from node.reference import manual_page
+from node.reference import configuration_file, manual_page
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
 
 
 def commands_page() -> str:
@@ -53,13 +54,17 @@ def _parameter(parameter: Any) -> str:
     return f"| `{', '.join(names)}` | {meaning} |"
 
 
-PAGES = {"configuration.md": manual_page, "commands.md": commands_page}
+PAGES: dict[str, Callable[[], str]] = {
+    "docs/configuration.md": manual_page,
+    "docs/commands.md": commands_page,
+    "config/node.toml": lambda: configuration_file({}),
+}
 
 
 def main() -> None:
     """Write all generated pages."""
     for name, page in PAGES.items():
-        (DOCS / name).write_text(page(), encoding="utf-8")
+        (ROOT / name).write_text(page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -202,11 +202,15 @@ class Dispatcher:
         heapq.heappush(self._awaiting, (position, id(waiter), waiter))
         await waiter
 
-    async def run(self) -> None:
-        """Consume the log until `stop`. Raises what makes going on impossible (such as CorruptRecord)."""
+    async def resume(self) -> None:
+        """Take up the saved checkpoint, so that `low_water` and `backlog` are true before `run`."""
         self._saved = await self._checkpoints.load(self.name)
         self._water = LowWater(self._saved)
         self._wake_reached()
+
+    async def run(self) -> None:
+        """Consume the log until `stop`. Raises what makes going on impossible (such as CorruptRecord)."""
+        await self.resume()
         self._failure = asyncio.get_running_loop().create_future()
         reader = asyncio.create_task(self._read())
         saver = asyncio.create_task(self._keep_checkpoint())

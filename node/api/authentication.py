@@ -34,6 +34,10 @@ class TokenRefused(Unauthenticated):
         return 400 if self.public.startswith("Failed to parse") else 401
 
 
+class PasswordRequired(Unauthenticated):
+    """Something of the operator's that a browser or Prometheus may ask for with HTTP Basic."""
+
+
 class Authentication:
     """Tells who asks. Failures count against the client's address."""
 
@@ -79,13 +83,30 @@ class Authentication:
             raise
 
 
+def basic_password(request: web.Request) -> str:
+    """Return the password that a request shows, whatever the name; "" when it shows none."""
+    scheme, _, rest = request.headers.get("Authorization", "").partition(" ")
+    try:
+        return _pair(rest)[1] if scheme.lower() == "basic" else ""
+    except Unauthenticated:
+        return ""
+
+
 def _credentials(encoded: str) -> tuple[str, str]:
+    """Return address and password. Raises Unauthenticated."""
+    name, password = _pair(encoded)
+    if not is_address(name):
+        raise Unauthenticated("Name or password is incorrect.", "the name is no address")
+    return name.lower(), password
+
+
+def _pair(encoded: str) -> tuple[str, str]:
     """Split the parameter of HTTP Basic (RFC 7617, UTF-8). Raises Unauthenticated."""
     try:
         text = base64.b64decode(encoded.strip()[:MAX_BASIC], validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
         raise Unauthenticated("Name or password is incorrect.", "not base64 of UTF-8") from None
     name, colon, password = text.partition(":")
-    if not colon or not is_address(name):
-        raise Unauthenticated("Name or password is incorrect.", "the name is no address")
-    return name.lower(), password
+    if not colon:
+        raise Unauthenticated("Name or password is incorrect.", "no colon")
+    return name, password

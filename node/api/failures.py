@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from events.errors import MailioError
-from node.api.authentication import TokenRefused
+from node.api.authentication import PasswordRequired, TokenRefused
 from node.api.rate import TooManyRequests
 from node.api.route import Refused, TokenRefusal
 
@@ -50,7 +50,9 @@ def refusal(error: MailioError) -> web.Response:
     if isinstance(error, TokenRefused):
         return _answer(error.status, TokenRefusal(error.public))
     headers = {}
-    if isinstance(error, TooManyRequests):
+    if isinstance(error, PasswordRequired):
+        headers["WWW-Authenticate"] = 'Basic realm="mailio"'
+    elif isinstance(error, TooManyRequests):
         headers["Retry-After"] = str(error.retry_after)
     elif error.http == 503:
         headers["Retry-After"] = RETRY_SECONDS

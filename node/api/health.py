@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hmac
+
 import msgspec
 
+from node.api.authentication import PasswordRequired, basic_password
 from node.api.metrics import CONTENT_TYPE, Metrics
 from node.api.route import Call, Route
 from node.core import SOFTWARE, Core
@@ -43,6 +46,7 @@ class HealthRoutes:
             handler=self.metrics,
             answer=str,
             content_type=CONTENT_TYPE,
+            refusals=(401,) if self._settings.http.metrics_password else (),
         )
         return [health, metrics] if self._settings.http.metrics else [health]
 
@@ -51,6 +55,9 @@ class HealthRoutes:
         version = SOFTWARE.partition("/")[2]
         return Health("ok", version, "release", self._settings.node.email_domains[0])
 
-    async def metrics(self, _: Call[None, None]) -> bytes:
-        """Collect the figures."""
+    async def metrics(self, call: Call[None, None]) -> bytes:
+        """Collect the figures, for who knows the password if there is one. Raises PasswordRequired."""
+        wanted = self._settings.http.metrics_password
+        if wanted and not hmac.compare_digest(basic_password(call.request).encode(), wanted.encode()):
+            raise PasswordRequired("the figures ask for a password")
         return self._metrics.text()

@@ -14,7 +14,10 @@ from rich.table import Table
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of a table.")]
 
-console = Console(highlight=False)
+PIPE_COLUMNS = 10_000
+"""Width when no terminal reads: a script or a pager gets whole cells, never shortened ones."""
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 errors = Console(stderr=True, highlight=False)
 
 
@@ -35,7 +38,9 @@ def print_json(item: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
     """Print rows under their columns, or the sentence `empty` when there are none."""
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(printable(str(cell)) for cell in row))
     if table.row_count:

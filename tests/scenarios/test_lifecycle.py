@@ -212,6 +212,25 @@ def test_the_doctor_finds_nothing_wrong_with_a_running_node(daemon: Daemon) -> N
     assert [f for f in json.loads(done.stdout) if f["state"] == "wrong"] == []
 
 
+def test_a_stopped_node_shows_what_it_has_done_and_tables_in_pipes_are_whole(daemon: Daemon) -> None:
+    owner, friend = daemon.account()["email"], "friend@beta.example"
+    daemon.command("handshake", "accept", owner, friend)
+    daemon.command("send-test", owner, "--sender", friend)
+    daemon.wait_for(daemon.settled, "the mail is not filed")
+    assert daemon.stop() == 0
+    assert json.loads(daemon.command("status", "--json").stdout)["backlog"] == 0
+    assert "handshake_accepted_unverified" in daemon.command("mailbox", owner).stdout
+
+
+def test_passwords_in_the_configuration_are_not_shown(stopped: Daemon) -> None:
+    stopped.settings |= {"http.metrics_password": "s3cret", "couchdb.url": "http://me:s3cret@127.0.0.1:9"}
+    stopped.configure()
+    for arguments in ((), ("--json",)):
+        printed = stopped.command("config", *arguments).stdout
+        assert "metrics_password" in printed
+        assert "s3cret" not in printed
+
+
 def test_config_shows_each_setting_with_its_source(stopped: Daemon) -> None:
     rows = json.loads(stopped.command("config", "--json").stdout)
     sources = {row["setting"]: row["source"] for row in rows}

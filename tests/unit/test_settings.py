@@ -49,6 +49,13 @@ def test_paths_in_a_file_start_where_the_file_is(tmp_path: Path) -> None:
     assert settings.smtp.certificate == tmp_path / "cert.pem"
 
 
+@pytest.mark.parametrize("door", ["smtp", "http"])
+def test_a_bad_address_is_found_when_the_file_is_read(tmp_path: Path, door: str) -> None:
+    (tmp_path / "node.toml").write_text(f"[{door}]\nlisten = 'nowhere'\n")
+    with pytest.raises(Misconfigured, match=f"{door}.listen"):
+        load(tmp_path / "node.toml", {})
+
+
 @pytest.mark.parametrize(
     ("environment", "says"),
     [

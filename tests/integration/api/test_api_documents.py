@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,22 @@ async def test_requests_are_counted_by_route_never_by_path(node: Node, alice: Us
     assert "secret" not in text
     assert alice.address not in text
     assert SYNC_PREFIX + alice.address.encode().hex() not in text
+
+
+async def test_figures_with_a_password_are_for_who_knows_it(tmp_path: Path) -> None:
+    http = HttpSettings(metrics_password="grüß:gott")
+    async with running(msgspec.structs.replace(settings_for(tmp_path), http=http)) as node:
+        for shown in (None, "prometheus:wrong", "grüß:gott", ":", "no colon"):
+            answer = await node.get("/metrics", **({} if shown is None else {"Authorization": basic(shown)}))
+            assert answer.status == 401
+            assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+            assert b"mailio_" not in answer.body
+        answer = await node.get("/metrics", Authorization=basic("prometheus:grüß:gott"))
+        assert b"mailio_log_position" in answer.body
+
+
+def basic(pair: str) -> str:
+    return f"Basic {b64encode(pair.encode()).decode()}"
 
 
 async def test_without_the_setting_there_are_no_figures(tmp_path: Path) -> None:
