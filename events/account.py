@@ -93,6 +93,17 @@ class AccountEnabled(Event, frozen=True, kw_only=True):
     """An operator opened the account again."""
 
 
+class AccountErased(Event, frozen=True, kw_only=True):
+    """The account and all that belonged to it are gone for good.
+
+    The one event about a person that is never sealed: it is read when the key is no more. `reason` is the
+    operator's, and as readable: it must not say who it was.
+    """
+
+    address: str
+    reason: str = ""
+
+
 class ProfileChanged(Event, frozen=True, kw_only=True):
     """The owner changed what they show of themselves."""
 
@@ -151,6 +162,12 @@ class EnableAccount(msgspec.Struct, frozen=True):
     """Open it again."""
 
 
+class EraseAccount(msgspec.Struct, frozen=True):
+    """Erase the account; what was done about it already is not done again."""
+
+    reason: str = ""
+
+
 class ChangeProfile(msgspec.Struct, frozen=True):
     """Set profile members; empty texts remove them. `at` is in milliseconds."""
 
@@ -190,6 +207,7 @@ Command = (
     OpenAccount
     | DisableAccount
     | EnableAccount
+    | EraseAccount
     | ChangeProfile
     | AddPasskey
     | UsePasskey
@@ -204,6 +222,7 @@ class Account(msgspec.Struct):
     address: str
     opened: AccountOpened | None = None
     enabled: bool = False
+    erased: bool = False
     password_hash: str = ""
     passkeys: dict[str, Passkey] = {}
     smart_key: SmartKey | None = None
@@ -225,13 +244,13 @@ def decide(state: Account, command: Command) -> Sequence[Event]:
     """
     if isinstance(command, OpenAccount):
         return _open(state, command)
+    if isinstance(command, EraseAccount) and state.erased:
+        return []
     if state.opened is None:
         raise NotFound("no such account", state.address)
     match command:
-        case DisableAccount():
-            return [AccountDisabled(reason=command.reason)] if state.enabled else []
-        case EnableAccount():
-            return [] if state.enabled else [AccountEnabled()]
+        case DisableAccount() | EnableAccount() | EraseAccount():
+            return _rule(state, command)
         case ChangeProfile():
             return [_change_profile(command)]
         case AddPasskey():
@@ -245,14 +264,25 @@ def decide(state: Account, command: Command) -> Sequence[Event]:
 
 
 def _open(state: Account, command: OpenAccount) -> Sequence[Event]:
-    if state.opened is not None:
-        raise Conflict("user already exists", state.address)
+    if state.opened is not None or state.erased:
+        raise Conflict("user already exists", "erased" if state.erased else state.address)
     events: list[Event] = [command.opened]
     if command.passkey:
         events.append(PasskeyAdded(passkey=command.passkey))
     if command.smart_key:
         events.append(SmartKeyStored(smart_key=command.smart_key))
     return events
+
+
+def _rule(state: Account, command: DisableAccount | EnableAccount | EraseAccount) -> Sequence[Event]:
+    """Decide on what only an operator may ask for."""
+    match command:
+        case DisableAccount():
+            return [AccountDisabled(reason=command.reason)] if state.enabled else []
+        case EnableAccount():
+            return [] if state.enabled else [AccountEnabled()]
+        case EraseAccount():
+            return [AccountErased(address=state.address, reason=command.reason)]
 
 
 def _change_profile(command: ChangeProfile) -> Event:
@@ -298,10 +328,10 @@ def evolve(state: Account, event: Event) -> Account:
             state.enabled = True
             state.password_hash = event.password_hash
             state.profile = {"displayName": event.display_name} if event.display_name else {}
-        case AccountDisabled():
-            state.enabled = False
-        case AccountEnabled():
-            state.enabled = True
+        case AccountDisabled() | AccountEnabled():
+            state.enabled = isinstance(event, AccountEnabled)
+        case AccountErased():
+            return Account(address=state.address, erased=True)
         case ProfileChanged():
             state.profile, state.social = dict(event.profile), dict(event.social)
             state.changed_at = event.changed_at

@@ -76,6 +76,13 @@ class NotFound(MailioError):
     mtp = "5.1.1"
 
 
+class Gone(NotFound):
+    """It belonged to an account that was erased: it can't be read any more, and nothing new kept."""
+
+    fault = Fault.RECIPIENT
+    http = 410
+
+
 class Conflict(MailioError):
     """It exists already, or was changed in between."""
 

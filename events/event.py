@@ -27,6 +27,19 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         EVENT_TYPES[cls.__name__] = cls
 
 
+class Erased(Event, frozen=True, kw_only=True):
+    """What is left of an event whose last data subject was erased: that there was one, of this type.
+
+    It is only ever read, never appended. It changes no state and no document.
+    """
+
+    type: str
+
+
+# Not a type of the log: nobody may append one, and no record has its name.
+del EVENT_TYPES[Erased.__name__]
+
+
 class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     """What the log knows of a recorded event besides the event itself.
 

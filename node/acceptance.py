@@ -14,6 +14,7 @@ from events import mail, policy
 from events.errors import (
     Busy,
     Forbidden,
+    Gone,
     MailboxDisabled,
     MailboxFull,
     MailioError,
@@ -29,7 +30,7 @@ from node.mime.limits import MimeLimits, Violation
 from node.mime.structure import Structure, inspect
 from node.owed import Debt, Owed
 from node.smtp.ports import SessionFacts
-from node.storage.blobs import BlobStore
+from node.storage.blobs import Blobs
 from projections.directory import AccountDirectory, AccountEntry
 
 RUSH = 8
@@ -93,7 +94,7 @@ class Acceptance:
         self,
         *,
         log: Log,
-        blobs: BlobStore,
+        blobs: Blobs,
         directory: AccountDirectory,
         actors: Actors,
         work: Backlog,
@@ -196,12 +197,12 @@ class Acceptance:
     ) -> str:
         structure = inspect(raw, self._mime)
         _require_form(structure)
-        owners = [recipient.address for recipient in recipients]
+        owners = list(dict.fromkeys(recipient.address for recipient in recipients))
         debt = self._owed.promise(owners, len(raw), self._work.low_water)
         try:
             authors = structure.from_addresses[:MAX_AUTHORS]
             await self._require_welcome(debt, authors, envelope_sender)
-            (blob,) = await self._blobs.write(raw)
+            (blob,) = await self._blobs.write(raw, owners=owners)
             event = MailAccepted(
                 transport=Transport.SMTP,
                 blob=blob,
@@ -218,6 +219,10 @@ class Acceptance:
             mail_id = self._clock.event_id()
             write = Write(mail.stream(mail_id), (event,), expected=0)
             (recorded,) = await self._log.append(write, origin=Origin(actor="smtp"))
+        except Gone as error:
+            self._owed.cancel(debt)
+            # Erased since they were admitted: asked again, the sender learns who is left.
+            raise Busy("try again", str(error)) from error
         except BaseException:
             self._owed.cancel(debt)
             raise

@@ -5,6 +5,7 @@ Everything here ends in a command to the account's actor; reading goes through t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -13,7 +14,7 @@ import msgspec
 from actors.messages import Execute, Inspect
 from events import account
 from events.account import Account, AccountOpened, Command, EmailClaimed, OpenAccount, Passkey, SmartKey
-from events.errors import Conflict, Forbidden, NotFound, Unauthenticated, VersionConflict
+from events.errors import Conflict, Forbidden, Gone, NotFound, Unauthenticated, VersionConflict
 from events.event import Recorded
 from events.identity import email_domain, mailio_address, normalise_email
 from events.log.log import Clock, Origin, Write
@@ -33,6 +34,13 @@ class Actors(Protocol):
 
     async def ask(self, kind: str, key: str, message: object) -> object:
         """Ask one actor and wait for its answer."""
+
+
+class Keys(Protocol):
+    """Where users' keys are kept."""
+
+    def key_of(self, owner: str) -> object:
+        """Return a user's key, made durable first if there is none. Raises Gone when it was destroyed."""
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +72,7 @@ class Accounts:
         tokens: TokenIssuer,
         nonces: NonceBook,
         clock: Clock,
+        vault: Keys,
     ) -> None:
         """`reached` waits until the directory has seen a position of the log."""
         self._actors = actors
@@ -77,6 +86,7 @@ class Accounts:
         self._tokens = tokens
         self.nonces = nonces
         self._clock = clock
+        self._vault = vault
 
     async def open(self, registration: Registration, actor: str) -> AccountOpened:
         """Open an account, and return when the directory knows it.
@@ -87,6 +97,7 @@ class Accounts:
         if await self.directory.by_email(email):
             raise Conflict("user already exists")
         opened = await self._opened(registration, email)
+        await self._require_key(opened.address)
         command = OpenAccount(opened=opened, passkey=registration.passkey, smart_key=registration.smart_key)
         claim = Write(
             account.email_stream(email), (EmailClaimed(email=email, address=opened.address),), expected=0
@@ -96,6 +107,13 @@ class Accounts:
         except VersionConflict:
             raise Conflict("user already exists") from None
         return opened
+
+    async def _require_key(self, address: str) -> None:
+        """Have the user's key on disk before anything is sealed with it."""
+        try:
+            await asyncio.to_thread(self._vault.key_of, address)
+        except Gone:
+            raise Conflict("user already exists", f"{address} was erased") from None
 
     def _own_email(self, text: str) -> str:
         email = normalise_email(text)

@@ -22,20 +22,24 @@ from actors.runtime.parking import Parking
 from actors.runtime.reaction import Dispatcher
 from events.errors import Misconfigured
 from events.log.clock import SystemClock
+from events.log.codec import Codec
 from events.log.snapshots import SqliteSnapshots
-from events.log.sqlite_log import SqliteLog
+from events.log.sqlite_log import SqliteLog, bound_vault
 from node.acceptance import Acceptance
 from node.accounts import Accounts
 from node.crypto.email_hash import EmailHasher
+from node.crypto.envelope import Envelopes
 from node.crypto.keys import ServerKeys, load_or_create_server_keys
 from node.crypto.nonces import NonceBook
 from node.crypto.passwords import Passwords
 from node.crypto.scrypt_pool import ScryptPool
 from node.crypto.tokens import TokenIssuer
+from node.crypto.vault import Vault, vault_path
 from node.mime.reading import BlobMailReader
 from node.settings import Settings
 from node.storage.checkpoints import FileCheckpoints
 from node.storage.local import LocalBlobs
+from node.storage.sealed import SealedBlobs
 from node.views import Views
 from projections.directory import AccountDirectory
 from projections.statistics import SenderStatistics
@@ -60,9 +64,12 @@ class Core:
         data = _data_folder(settings.node.data)
         self.settings = settings
         self.clock = SystemClock()
-        self.log = SqliteLog.open(data / "log.sqlite", self.clock, SOFTWARE)
+        self.vault = Vault.open(vault_path(data), bound_vault(data / "log.sqlite"))
+        codec = Codec(sealer=Envelopes(self.vault))
+        self.log = SqliteLog.open(data / "log.sqlite", self.clock, SOFTWARE, codec=codec)
         self.keys = self._keys(data / "keys" / "server.json")
-        self.blobs = LocalBlobs.open(data / "blobs")
+        self.segments = LocalBlobs.open(data / "blobs")
+        self.blobs = SealedBlobs(self.segments, Envelopes(self.vault, named=True))
         self.snapshots = SqliteSnapshots(data / "snapshots.sqlite")
         self.views = Views(data / "views", self.log, self.blobs, settings.views)
         self.directory = AccountDirectory(self.views.stores["directory"])
@@ -127,6 +134,7 @@ class Core:
             tokens=TokenIssuer(self.keys, self.settings.http.token_days * 86_400),
             nonces=NonceBook(self.clock),
             clock=self.clock,
+            vault=self.vault,
         )
 
     def _acceptance(self) -> Acceptance:
@@ -180,6 +188,7 @@ class Core:
         self.snapshots.close()
         await self.blobs.close()
         await self.log.close()
+        self.vault.close()
         self.scrypt.close()
 
     async def _drain(self) -> None:

@@ -29,6 +29,7 @@ from node.settings import Effective, Settings, host_and_port, load
 from node.storage.index import BlobIndex
 from node.storage.local import INDEX_FILE
 from node.storage.reading import verify_entries
+from node.stores import reading
 from node.views import store_path
 from projections.stores.embedded import EmbeddedStore
 
@@ -114,7 +115,7 @@ def _log(settings: Settings) -> Iterator[Finding]:
     path = settings.node.data / "log.sqlite"
     if not path.exists():
         return
-    head, last = asyncio.run(_end_of_log(path))
+    head, last = asyncio.run(_end_of_log(settings.node.data))
     yield Finding("log", "fine", f"{head} events; the newest are chained as they should be")
     now = SystemClock().now()
     if last > now + CLOCK_SLACK_MS:
@@ -124,14 +125,11 @@ def _log(settings: Settings) -> Iterator[Finding]:
         )
 
 
-async def _end_of_log(path: Path) -> tuple[int, int]:
-    log = SqliteLog.open(path, SystemClock(), "doctor", readonly=True)
-    try:
-        head = log.head
-        newest = await log.read(head - 1, 1) if head else []
+async def _end_of_log(data: Path) -> tuple[int, int]:
+    async with reading(data, "doctor") as stores:
+        head = stores.log.head
+        newest = await stores.log.read(head - 1, 1) if head else []
         return head, newest[0].metadata.at if newest else 0
-    finally:
-        await log.close()
 
 
 def _clock(settings: Settings) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from events.errors import Misconfigured
 from events.log.clock import SystemClock
 from events.log.sqlite_log import SqliteLog
 from node.settings import Settings
-from node.storage.reading import BlobReader
+from node.stores import reading
 from node.views import all_views, aside_path, revs_limit, store_path, view_named
 from projections.rebuild import Progress, Report, rebuild
 from projections.stores.embedded import EmbeddedStore
@@ -38,18 +38,15 @@ def rebuild_aside(settings: Settings, name: str, show: Show) -> dict[str, Any]:
 
 async def _rebuild_aside(settings: Settings, name: str, show: Show) -> dict[str, Any]:
     data = settings.node.data
-    if not (data / "log.sqlite").exists():
-        raise Misconfigured(f"{data}: there is no log here: has a node run with this configuration?")
-    log = SqliteLog.open(data / "log.sqlite", SystemClock(), "rebuild", readonly=True)
-    blobs = BlobReader.open(data / "blobs")
-    try:
-        view = view_named(all_views(blobs), name)
-        folder = data / "views"
-        live, damage = _open_live(store_path(folder, name))
-        report = await _build(view, log, live, aside_path(folder, name), show)
-    finally:
-        await blobs.close()
-        await log.close()
+    async with reading(data, "rebuild") as stores:
+        blobs = stores.open_blobs()
+        try:
+            view = view_named(all_views(blobs), name)
+            folder = data / "views"
+            live, damage = _open_live(store_path(folder, name))
+            report = await _build(view, stores.log, live, aside_path(folder, name), show)
+        finally:
+            await blobs.close()
     return _told(name, report) | {"damaged": damage}
 
 

@@ -5,8 +5,8 @@ A record's state is one MessagePack array:
     [schema, at, actor, correlation, causation, software, payload]
 
 `at` in milliseconds since the Unix epoch, correlation and causation 16 bytes (causation nil where a
-story begins), payload the event's members as a map. Event id, stream, version and type name stand in
-columns of their own.
+story begins), payload the event's members as a map, or sealed (`events.log.sealing`) where they are
+about a person. Event id, stream, version and type name stand in columns of their own.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ from typing import Any
 
 import msgspec
 
-from events.errors import CorruptRecord, InvalidInput, LimitExceeded, UnknownEventType
-from events.event import EVENT_TYPES, Event, Metadata, Recorded
+from events.errors import CorruptRecord, InvalidInput, LimitExceeded, Misconfigured, UnknownEventType
+from events.event import EVENT_TYPES, Erased, Event, Metadata, Recorded
+from events.log import sealing
 from events.log.chain import Row
+from events.log.sealing import Sealer
+from events.subjects import subjects
 
 MAX_STATE_BYTES = 16 * 1024 * 1024
 """Largest record: twice the largest document a CouchDB server takes by default (8 MiB)."""
@@ -55,13 +58,18 @@ class State(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Codec:
-    """Encodes and decodes records; keeps one decoder per event type."""
+    """Encodes and decodes records; keeps one decoder per event type.
+
+    Without a `sealer` everything is written as plain members, and sealed records can't be read.
+    """
 
     def __init__(
         self,
         types: Mapping[str, type[Event]] = EVENT_TYPES,
         upcasters: MutableMapping[tuple[str, int], Upcaster] = UPCASTERS,
+        sealer: Sealer | None = None,
     ) -> None:
+        self.sealer = sealer
         self._types = types
         self._upcasters = upcasters
         self._encode = msgspec.msgpack.Encoder().encode
@@ -85,6 +93,17 @@ class Codec:
         except (msgspec.MsgspecError, TypeError, ValueError, OverflowError) as error:
             raise InvalidInput("not a valid event", f"{name}: {error}") from error
 
+    def sealed(self, payload: bytes, event: Event, stream: str, event_id: bytes) -> bytes:
+        """Return the payload as it is stored: sealed for those whom the event is about, if any.
+
+        Raises Gone when all of them were erased.
+        """
+        owners = subjects(stream, event) if self.sealer else ()
+        if not owners or self.sealer is None:
+            return payload
+        bound = sealing.bound_to(stream, type(event).__name__, event.schema, event_id)
+        return sealing.packed(self.sealer.seal(payload, owners, bound))
+
     def encode(self, payload: bytes, schema: int, metadata: Metadata) -> bytes:
         """Return a record's state bytes. Raises LimitExceeded above MAX_STATE_BYTES."""
         causation = bytes.fromhex(metadata.causation) if metadata.causation else None
@@ -100,12 +119,14 @@ class Codec:
     def decode(self, row: Row) -> Recorded:
         """Return what a stored row says.
 
-        Raises UnknownEventType when a newer program wrote it, CorruptRecord when the bytes make no sense.
+        The event is `Erased` when it was about persons who all were. Raises UnknownEventType when a newer
+        program wrote it, CorruptRecord when the bytes make no sense or were tampered with, Misconfigured
+        when the vault with its key is not at hand.
         """
         position, stream, version, topic, event_id, stored, digest = row
         try:
             state = self._state(stored)
-            event = self._event(topic, state, position)
+            event = self._event(row, state)
             metadata = Metadata(
                 id=event_id.hex() if event_id else "",
                 at=state.at,
@@ -120,20 +141,42 @@ class Codec:
             position=position, stream=stream, version=version, event=event, metadata=metadata, hash=digest
         )
 
-    def _event(self, topic: str, state: State, position: int) -> Event:
+    def _event(self, row: Row, state: State) -> Event:
         """Decode the payload, directly where its schema is the current one."""
+        position, topic = row[0], row[3]
         if topic not in self._types:
             raise _unknown(topic, position, state, "this program does not know the type")
         schema, decode = self._decoder(topic)
-        if state.schema == schema:
-            return decode(state.payload)
         if state.schema > schema:
             raise _unknown(topic, position, state, f"this program knows schema {schema} at most")
-        return decode(self._encode(self._lifted(topic, state, schema, position)))
+        payload: bytes | msgspec.Raw = state.payload
+        if sealing.is_sealed(state.payload):
+            opened = self._opened(row, state)
+            if opened is None:
+                return Erased(type=topic)
+            payload = opened
+        if state.schema == schema:
+            return decode(payload)
+        return decode(self._encode(self._lifted(topic, state, payload, schema, position)))
 
-    def _lifted(self, topic: str, state: State, schema: int, position: int) -> Payload:
+    def _opened(self, row: Row, state: State) -> bytes | None:
+        """Open a sealed payload."""
+        position, stream, _, topic, event_id = row[:5]
+        if self.sealer is None:
+            raise Misconfigured(
+                "the log is sealed: its vault of keys is needed to read it", f"position {position}"
+            )
+        bound = sealing.bound_to(stream, topic, state.schema, event_id or b"")
+        try:
+            return self.sealer.open(sealing.unpacked(state.payload), bound)
+        except sealing.SealBroken as error:
+            raise CorruptRecord("the log is damaged", f"{topic} at position {position}: {error}") from error
+
+    def _lifted(
+        self, topic: str, state: State, payload: bytes | msgspec.Raw, schema: int, position: int
+    ) -> Payload:
         """Lift old members step by step."""
-        members: Payload = self._members(state.payload)
+        members: Payload = self._members(payload)
         for step in range(state.schema, schema):
             lift = self._upcasters.get((topic, step))
             if lift is None:

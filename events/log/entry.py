@@ -61,8 +61,8 @@ class Entry(msgspec.Struct, frozen=True):
 def prepare(writes: Sequence[Write], origin: Origin, clock: Clock, codec: Codec, software: str) -> Entry:
     """Encode all events, so that what can fail by them fails before anything waits for the disk.
 
-    Raises InvalidInput (an event its own type would not read back, a bad name, an answer to nothing) and
-    LimitExceeded.
+    Raises InvalidInput (an event its own type would not read back, a bad name, an answer to nothing),
+    LimitExceeded, and Gone for an event that is only about persons who were erased.
     """
     if origin.answers and origin.cause is None:
         raise InvalidInput("an answer needs a cause", origin.actor)
@@ -76,8 +76,10 @@ def prepare(writes: Sequence[Write], origin: Origin, clock: Clock, codec: Codec,
         for event in write.events:
             payload, as_read = codec.payload(event)
             metadata = describe(origin, number, clock, first, software)
-            state = codec.encode(payload, event.schema, metadata)
-            drafts.append(Draft(as_read, metadata, bytes.fromhex(metadata.id), state))
+            event_id = bytes.fromhex(metadata.id)
+            stored = codec.sealed(payload, event, write.stream, event_id)
+            state = codec.encode(stored, event.schema, metadata)
+            drafts.append(Draft(as_read, metadata, event_id, state))
             first = first or metadata
             number += 1
             size += len(state)

@@ -37,8 +37,8 @@ from events.log.chain import GENESIS, record_hash
 APPLICATION_ID: Final = 0x4D4C4F47
 """`MLOG`: marks the file as a Mailio log (SQLite file format, header offset 68)."""
 
-FORMAT: Final = 1
-"""Format of the tables below and of the chain; raised when an older program could not go on writing."""
+FORMAT: Final = 2
+"""Format of the log; raised when an older program could not go on writing. 2: records may be sealed."""
 
 BUSY_SECONDS: Final = 5.0
 """How long a connection waits for another one's lock; only the library's recorder ever has to."""
@@ -130,6 +130,36 @@ def check_format(connection: sqlite3.Connection, path: str) -> None:
         raise Misconfigured(
             f"the log {path} has format {found}, this program knows {FORMAT} at most: run the newer program"
         )
+
+
+def read_vault(connection: sqlite3.Connection) -> str:
+    """Return the identity of the vault that the log's records are sealed with, "" while none is."""
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'log_meta'").fetchone()
+    row = tables and connection.execute("SELECT value FROM log_meta WHERE name = 'vault'").fetchone()
+    return str(row[0]) if row else ""
+
+
+def bind_vault(connection: sqlite3.Connection, vault: str) -> None:
+    """Note the vault whose keys seal the log, before the first record is sealed.
+
+    An older program is kept from writing to the log from now on. Raises Misconfigured when it is another's.
+    """
+    bound = read_vault(connection)
+    if bound == vault:
+        return
+    if bound:
+        raise other_vault(bound, vault)
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("INSERT OR REPLACE INTO log_meta VALUES ('format', ?)", (FORMAT,))
+    connection.execute("INSERT INTO log_meta VALUES ('vault', ?)", (vault,))
+    connection.execute("COMMIT")
+
+
+def other_vault(bound: str, found: str) -> Misconfigured:
+    """Say that the vault at hand is not the one that the log was written with."""
+    return Misconfigured(
+        f"the log is sealed with the keys of vault {bound}, found is vault {found}: restore the right one"
+    )
 
 
 def read_head(connection: sqlite3.Connection) -> Head:

@@ -27,9 +27,12 @@ from events.log.sqlite import (
     LogConnection,
     LogDatastore,
     LogRecorder,
+    bind_vault,
     check_format,
     connect,
+    other_vault,
     read_head,
+    read_vault,
 )
 from events.log.tail import Tail
 
@@ -88,8 +91,9 @@ class SqliteLog:
         """Open the log file `path`, or make it if its folder exists and `readonly` is not asked for.
 
         `software` is the version that will be written into every record. A read-only log stands beside a
-        running daemon. Raises Misconfigured (in use, not a log, newer format, no access), CorruptRecord
-        when the newest records do not hash to what they say.
+        running daemon. A `codec` with a sealer binds the log to its vault. Raises Misconfigured (in use, not
+        a log, newer format, no access, another vault), CorruptRecord when the newest records do not hash to
+        what they say.
         """
         with _opening(path):
             store = None if readonly else _Store(path)
@@ -98,6 +102,8 @@ class SqliteLog:
                 reader = store.reader if store else connect(str(path), readonly=True)
                 check_format(reader, str(path))
                 _check_tail(reader)
+                if codec is not None and codec.sealer is not None:
+                    _check_vault(store.writer.raw if store else None, reader, codec.sealer.vault)
                 return cls(reader, codec or Codec(), clock, software, store)
             except BaseException:
                 if store is not None:
@@ -206,6 +212,10 @@ class SqliteLog:
             position, digest = rows[-1].position, rows[-1].hash
             yield Verified(position, head)
             await asyncio.sleep(0)
+
+    def forget_recent(self) -> None:
+        """Let go of the newest records in memory: whoever reads them now sees what the store says."""
+        self._tail.forget()
 
     async def close(self) -> None:
         """Refuse new appends, wait for those under way, end the subscriptions, release the store."""
@@ -320,6 +330,29 @@ def _check_tail(reader: sqlite3.Connection) -> None:
     bad = verify(rows, previous[0], after) if previous else after
     if bad is not None:
         raise CorruptRecord("the log is damaged", f"the record at position {bad} is not what was written")
+
+
+def _check_vault(writer: sqlite3.Connection | None, reader: sqlite3.Connection, vault: str) -> None:
+    """Bind the log to the vault, or where only reading is asked for, see that it is the right one."""
+    if writer is not None:
+        bind_vault(writer, vault)
+    elif (bound := read_vault(reader)) and bound != vault:
+        raise other_vault(bound, vault)
+
+
+def bound_vault(path: Path) -> str:
+    """Return the identity of the vault that a log file is sealed with; "" for none, and for no file.
+
+    Raises Misconfigured when the file can't be read.
+    """
+    if not path.exists():
+        return ""
+    with _opening(path):
+        reader = connect(str(path), readonly=True)
+        try:
+            return read_vault(reader)
+        finally:
+            reader.close()
 
 
 @contextmanager

@@ -38,6 +38,10 @@ class Tail:
         start = position - records[0].position + 1
         return records[start : start + limit]
 
+    def forget(self) -> None:
+        """Let go of all records."""
+        self._records = []
+
     async def wait_beyond(self, position: int) -> None:
         """Return once there is a record above `position`, or the log is closed."""
         while self.head <= position and not self.closed:

@@ -17,7 +17,7 @@ from node.mime.document import message_document
 from node.mime.limits import MimeLimits
 from node.mime.mail import MailAttachment, ParsedMail
 from node.mime.parser import parse
-from node.storage.blobs import BlobStore
+from node.storage.blobs import Blobs
 
 LARGE_BYTES = 32_768
 """Messages from this size on are parsed in a thread: a newsletter of 59 KB takes 5 ms."""
@@ -28,7 +28,7 @@ FALLBACK_NAME = "attachment"
 class BlobMailReader:
     """Parses raw messages out of the blob store and puts their documents and attachments back into it."""
 
-    def __init__(self, blobs: BlobStore, limits: MimeLimits | None = None) -> None:
+    def __init__(self, blobs: Blobs, limits: MimeLimits | None = None) -> None:
         """Read from and write to `blobs`."""
         self._blobs = blobs
         self._limits = limits or MimeLimits()
@@ -36,7 +36,7 @@ class BlobMailReader:
     async def read(self, blob: str, *, document_id: str, owner: str, received_at: int) -> ReadMail:
         """Parse the message and store its document and attachments; malformed input has defects.
 
-        Raises StorageUnavailable, CorruptRecord, NotFound of the blob store.
+        Raises StorageUnavailable, CorruptRecord, NotFound, Gone of the blobs.
         """
         raw = await self._blobs.read(blob)
         parsed = await self._parse(raw)
@@ -44,7 +44,7 @@ class BlobMailReader:
         folder = f"/{userdb_name(owner)}/{document_id}"
         parsed = _with_links(parsed, [f"{folder}/{quote(name, safe='')}" for name in names])
         document = message_document(parsed, id=document_id, received_at=received_at)
-        stored = await self._blobs.write(document, *parsed.blobs)
+        stored = await self._blobs.write(document, *parsed.blobs, owners=(owner,))
         return ReadMail(
             document=stored[0],
             author=parsed.mail.from_.address,

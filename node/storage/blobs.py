@@ -1,13 +1,15 @@
-"""The port to blobs: immutable bytes, named by the lower-case hex SHA-256 of their content.
+"""The port to blobs: immutable bytes, named by the lower-case hex SHA-256 of what is stored.
 
-Blobs and the log are the only durable things of a node; a blob is always synced before the event
-that names it is appended. Adapters stand beside this module; contract: `tests/contract/test_blobs.py`.
+`node.storage.sealed` puts there encrypted what belongs to users. Blobs and the log are the only durable
+things of a node; a blob is always synced before the event that names it is appended. Adapters stand beside
+this module; contract: `tests/contract/test_blobs.py`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import Protocol
 
 NAME_PATTERN = re.compile(r"[0-9a-f]{64}")
@@ -24,8 +26,21 @@ def is_blob_name(name: str) -> bool:
     return NAME_PATTERN.fullmatch(name) is not None
 
 
+class Blobs(Protocol):
+    """Where message bodies and attachments are kept, for users."""
+
+    async def write(self, *bodies: bytes, owners: Sequence[str]) -> list[str]:
+        """Store all bodies for these users (Mailio addresses); return their names when all are synced.
+
+        Raises what `BlobStore.write` raises, and Gone when all owners were erased.
+        """
+
+    async def read(self, name: str) -> bytes:
+        """Return a body. Raises what `BlobStore.read` raises, and Gone when all its owners were erased."""
+
+
 class BlobStore(Protocol):
-    """Where message bodies and attachments are kept."""
+    """Where bytes are kept, whatever they mean."""
 
     async def write(self, *bodies: bytes) -> list[str]:
         """Store all bodies; return their names, in order, when every one of them is synced.
@@ -38,8 +53,8 @@ class BlobStore(Protocol):
     async def read(self, name: str) -> bytes:
         """Return the bytes of a blob.
 
-        Raises NotFound, CorruptRecord when the stored bytes no longer match the name, and
-        StorageUnavailable when the medium can't be read.
+        Raises NotFound, Gone for an erased one, CorruptRecord when the stored bytes no longer match the
+        name, and StorageUnavailable when the medium can't be read.
         """
 
     async def size(self, name: str) -> int | None:

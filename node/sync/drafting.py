@@ -8,12 +8,12 @@ import msgspec
 
 from events.handshake import Terms
 from events.mailbox import DocumentDraft, StoredAttachment
-from node.storage.blobs import blob_name
+from node.storage.sealed import Stored
 from node.sync.database import NO_REVISIONS, Database
 from node.sync.handshakes import is_handshake
 from node.sync.incoming import EMPTY, Incoming, SentAttachment
 from node.sync.json_text import Json
-from node.sync.ports import HandshakeVerifier
+from node.sync.ports import Blobs, HandshakeVerifier
 from node.sync.refusal import conflict, doc_validation, missing_stub
 from projections.revision import RevisionTree, computed, order
 from projections.view_store import Attachment, Document, Revision
@@ -41,17 +41,18 @@ class _Standing(msgspec.Struct):
 class Drafting:
     """Collects the drafts of one request in order, and the bytes that they need."""
 
-    def __init__(self, database: Database, owner: str, verifier: HandshakeVerifier) -> None:
+    def __init__(self, database: Database, owner: str, verifier: HandshakeVerifier, blobs: Blobs) -> None:
         self._database = database
         self._owner = owner
         self._verifier = verifier
+        self._blobs = blobs
         self._standings: dict[str, _Standing] = {}
-        self._bodies: dict[str, bytes] = {}
+        self._bodies: dict[str, Stored] = {}
         self.drafts: list[DocumentDraft] = []
         self.replaced: list[tuple[str, Revision]] = []
 
-    def bodies(self) -> Sequence[bytes]:
-        """Bytes that must be stored before the drafts are facts; nothing of documents that were refused."""
+    def bodies(self) -> Sequence[Stored]:
+        """What must be stored before the drafts are facts, sealed; nothing of documents that were refused."""
         named = {draft.document for draft in self.drafts}
         named |= {file.blob for draft in self.drafts for file in draft.attachments}
         return [body for name, body in self._bodies.items() if name in named]
@@ -108,8 +109,7 @@ class Drafting:
             if file.data is None:
                 files.append(await self._stub(standing, file, ancestors))
                 continue
-            name = blob_name(file.data)
-            self._bodies[name] = file.data
+            name = await self._sealed(file.data)
             files.append(
                 StoredAttachment(
                     name=file.name,
@@ -121,6 +121,12 @@ class Drafting:
                 )
             )
         return tuple(files)
+
+    async def _sealed(self, body: bytes) -> str:
+        """Seal a body, keep it for `bodies`, and return its name."""
+        stored = await self._blobs.seal(body, self._owner)
+        self._bodies[stored.name] = stored
+        return stored.name
 
     async def _stub(
         self, standing: _Standing, file: SentAttachment, ancestors: Sequence[str]
@@ -147,9 +153,7 @@ class Drafting:
         standing.tree, _ = standing.tree.merge(path, sent.deleted)
         size = _size(sent.body, files)
         standing.drafted[path[0]] = Leaf(_revision(sent, path[0], files), size, terms is not None)
-        document = "" if sent.body == EMPTY else blob_name(sent.body)
-        if document:
-            self._bodies[document] = sent.body
+        document = "" if sent.body == EMPTY else await self._sealed(sent.body)
         folder = sent.members.get("folder")
         self.drafts.append(
             DocumentDraft(

@@ -89,7 +89,7 @@ class ClientWrites:
         lock = self._locks.setdefault(address, asyncio.Lock())
         async with lock:
             await self._catch_up(address)
-            drafting = Drafting(database, address, self._handshakes)
+            drafting = Drafting(database, address, self._handshakes, self._blobs)
             outcomes = [await _outcome(drafting, each, new_edits) for each in documents]
             refused = await self._record(address, drafting)
             await self._show(address)
@@ -119,7 +119,7 @@ class ClientWrites:
         drafts = drafting.drafts
         if not drafts:
             return {}
-        await self._blobs.write(*drafting.bodies())
+        await self._blobs.keep(*drafting.bodies())
         try:
             await self._execute(address, drafts)
         except MailboxFull as full:

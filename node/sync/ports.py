@@ -10,6 +10,7 @@ from aiohttp import web
 from events.event import Recorded
 from events.handshake import Terms
 from events.log.log import Origin
+from node.storage.sealed import Stored
 
 
 class Identity(Protocol):
@@ -46,10 +47,13 @@ class HandshakeVerifier(Protocol):
 
 
 class Blobs(Protocol):
-    """Where bodies and attachments are kept (`node.storage.blobs.BlobStore`)."""
+    """Where bodies and attachments are kept (`node.storage.sealed.SealedBlobs`)."""
 
-    async def write(self, *bodies: bytes) -> list[str]:
-        """Store all bodies; return their names when every one of them is synced."""
+    async def seal(self, body: bytes, owner: str) -> Stored:
+        """Seal a body for its owner, to learn its name; nothing is stored."""
+
+    async def keep(self, *stored: Stored) -> None:
+        """Store what was sealed; return when every one of them is synced."""
 
     async def read(self, name: str) -> bytes:
         """Return the bytes of a blob."""

@@ -422,9 +422,9 @@ async def test_records_can_be_neither_changed_nor_deleted_below_the_program(log:
 async def test_a_log_of_a_newer_format_is_refused_in_one_line(open_log: Opener, tmp_path: Path) -> None:
     await open_log().close()
     with sqlite3.connect(tmp_path / "log.db") as raw:
-        raw.execute("UPDATE log_meta SET value = 2 WHERE name = 'format'")
+        raw.execute("UPDATE log_meta SET value = 99 WHERE name = 'format'")
     raw.close()
-    with pytest.raises(Misconfigured, match=r"format 2, this program knows 1 at most") as refusal:
+    with pytest.raises(Misconfigured, match=r"format 99, this program knows 2 at most") as refusal:
         open_log()
     assert "\n" not in str(refusal.value)
 

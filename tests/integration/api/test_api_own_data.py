@@ -275,7 +275,7 @@ async def write(
 ) -> None:
     """What a device of the user would write through the sync door: a first revision, or the next one."""
     body = msgspec.json.encode(members, order="sorted")
-    (blob,) = await node.core.blobs.write(body)
+    (blob,) = await node.core.blobs.write(body, owners=[user.address])
     stored = await node.core.views.stores["userdb"].get(database(user), ident)
     parent = stored.winner.rev if stored else None
     rev = computed(parent, deleted=deleted, body=body)

@@ -25,11 +25,15 @@ from events.errors import NotFound, Unauthenticated
 from events.event import Recorded
 from events.identity import userdb_name
 from events.log.clock import SystemClock
+from events.log.codec import Codec
 from events.log.log import Origin
 from events.log.snapshots import SqliteSnapshots
 from events.log.sqlite_log import SqliteLog
+from node.crypto.envelope import Envelopes
 from node.crypto.keys import UserKeys
+from node.crypto.vault import Vault
 from node.storage.local import LocalBlobs
+from node.storage.sealed import SealedBlobs
 from node.sync.handshakes import SignedHandshakes
 from node.sync.intake import ClientWrites
 from node.sync.limits import SyncLimits
@@ -77,8 +81,10 @@ class SyncNode:
 
     def __init__(self, folder: Path, limits: SyncLimits, origins: Sequence[str], quota: int) -> None:
         self.clock = SystemClock()
-        self.log = SqliteLog.open(folder / "log.sqlite", self.clock, "test")
-        self.blobs = LocalBlobs.open(folder / "blobs")
+        self.vault = Vault.open(folder / "vault.sqlite")
+        codec = Codec(sealer=Envelopes(self.vault))
+        self.log = SqliteLog.open(folder / "log.sqlite", self.clock, "test", codec=codec)
+        self.blobs = SealedBlobs(LocalBlobs.open(folder / "blobs"), Envelopes(self.vault, named=True))
         self.snapshots = SqliteSnapshots(folder / "snapshots.sqlite")
         self.store = EmbeddedStore.open(folder / "userdb.sqlite")
         self.runner = Runner(UserDatabases(self.blobs), self.store, self.log)
