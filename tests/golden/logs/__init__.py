@@ -1,0 +1,1 @@
+"""Golden logs, one a folder; `recording` makes them."""

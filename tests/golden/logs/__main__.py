@@ -1,0 +1,5 @@
+"""Record golden logs; see `tests.golden.logs.recording`."""
+
+from tests.golden.logs.recording import main
+
+main()
