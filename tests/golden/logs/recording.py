@@ -52,6 +52,8 @@ def names() -> list[str]:
 def opened(name: str, folder: Path) -> Settings:
     """Copy a golden log into `folder`; return the settings of a node that lives there."""
     shutil.copytree(FOLDER / name / "data", folder / "data")
+    for path in (folder / "data" / "keys").iterdir():
+        path.chmod(0o600)  # version control keeps no modes, and a node refuses keys that others may read
     return settings_for(folder / "data")
 
 
