@@ -65,6 +65,16 @@ class HandshakeForgotten(Event, frozen=True, kw_only=True):
     id: str
 
 
+class HandshakeUnchanged(Event, frozen=True, kw_only=True):
+    """A document said nothing that the book did not know, or something older.
+
+    It changes no state. It is the answer to the document: told again after a crash, when the book may have
+    changed, the document would otherwise count as new and undo a later revocation.
+    """
+
+    id: str
+
+
 class RecordHandshake(msgspec.Struct, frozen=True):
     """Enter what a verified document says."""
 
@@ -121,24 +131,29 @@ _EVENT_OF = {
 
 
 def decide(state: Book, command: Command) -> Sequence[Event]:
-    """Say what happened because of a command; nothing when it changes nothing.
+    """Say what happened because of a command: always one event, for every document has an answer.
 
     A document older than the one already in the book changes nothing: a device that was long offline
     must not undo a revocation.
     """
     if isinstance(command, ForgetHandshake):
-        return [HandshakeForgotten(id=command.id)] if command.id in state.entries else []
-    return _record(state, command.terms)
+        return [_forget(state, command.id)]
+    return [_record(state, command.terms)]
 
 
-def _record(state: Book, terms: Terms) -> Sequence[Event]:
+def _forget(state: Book, handshake_id: str) -> Event:
+    known = handshake_id in state.entries
+    return HandshakeForgotten(id=handshake_id) if known else HandshakeUnchanged(id=handshake_id)
+
+
+def _record(state: Book, terms: Terms) -> Event:
     known = state.entries.get(terms.id)
     event = _EVENT_OF.get(terms.status)
     if event is None:
-        return [HandshakeForgotten(id=terms.id)] if known else []
+        return _forget(state, terms.id)
     if known and (known.created > terms.created or known == _entry(terms)):
-        return []
-    return [event(terms=terms)]
+        return HandshakeUnchanged(id=terms.id)
+    return event(terms=terms)
 
 
 def _entry(terms: Terms) -> Entry:

@@ -97,7 +97,9 @@ class Life:
             await self._write(self._handshake(sender, status, TIME))
         written = await self._write(self._handshake("gone@beta.example", "accepted", TIME))
         await self._sync("DELETE", f"/{written['id']}?rev={written['rev']}")
-        await self._write(self._handshake("turned@beta.example", "accepted", TIME))
+        # What an old device says changes nothing any more.
+        late = self._handshake(PEST, "accepted", TIME - 1)
+        await self._sync("POST", "/_bulk_docs", {"new_edits": False, "docs": [late | {"_rev": "1-late"}]})
 
     def _handshake(self, sender: str, status: str, at: int) -> dict[str, Any]:
         keys, identifier = self.ada.keys, handshake_id(self.ada.address, sender)

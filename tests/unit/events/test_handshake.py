@@ -9,6 +9,7 @@ from events.handshake import (
     HandshakeAccepted,
     HandshakeForgotten,
     HandshakeRevoked,
+    HandshakeUnchanged,
     RecordHandshake,
     Terms,
     decide,
@@ -16,6 +17,9 @@ from events.handshake import (
     initial,
 )
 from events.policy import Standing
+
+
+UNCHANGED = [HandshakeUnchanged(id="id")]
 
 
 def after(*commands: object) -> Book:
@@ -44,12 +48,12 @@ def test_a_later_revocation_wins() -> None:
 
 def test_an_older_document_of_a_device_that_was_offline_does_not_undo_a_revocation() -> None:
     book = after(record("revoked", 2))
-    assert decide(book, record("accepted", 1)) == []
+    assert decide(book, record("accepted", 1)) == UNCHANGED
 
 
-def test_saying_the_same_again_is_no_event() -> None:
+def test_saying_the_same_again_changes_nothing() -> None:
     book = after(record("accepted"))
-    assert decide(book, record("accepted")) == []
+    assert decide(book, record("accepted")) == UNCHANGED
 
 
 def test_a_status_change_with_the_same_time_counts() -> None:
@@ -61,8 +65,8 @@ def test_a_forgotten_sender_is_a_stranger() -> None:
     assert after(record("accepted"), ForgetHandshake("id")).standing(["id"]) is Standing.UNKNOWN
 
 
-def test_forgetting_a_stranger_is_no_event() -> None:
-    assert decide(after(), ForgetHandshake("id")) == []
+def test_forgetting_a_stranger_changes_nothing() -> None:
+    assert decide(after(), ForgetHandshake("id")) == UNCHANGED
 
 
 def test_status_notfound_removes_an_entry() -> None:
