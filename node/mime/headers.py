@@ -1,7 +1,8 @@
 """Header blocks: cut into fields in one pass, unfolded, and read as text (RFC 5322, 2047, 6532).
 
 Only LF ends a line, with or without CR before it; a bare CR, like every other control character, is a
-space in what this module returns. So nothing decoded can ever begin a line of its own.
+space in what this module returns. So nothing decoded can ever begin a line of its own, or be shown in another
+order than it was sent.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from node.mime.limits import Code, Defect, printable
 
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+# Embeddings, overrides and isolates of Unicode's bidirectional algorithm: with them `gpj.exe` reads `exe.jpg`.
+# The marks U+200E, U+200F and U+061C, which honest text needs, turn nothing but themselves and stay.
+_DIRECTION = re.compile("[\u202a-\u202e\u2066-\u2069]+")
 # RFC 5322 section 2.2.3: unfolding takes the line end away and leaves the white space after it.
 _FOLD = re.compile("\r?\n(?=[ \t])")
 # Both alternatives are bounded by the next question mark: one pass, however many false starts there are.
@@ -95,7 +99,9 @@ def field_text(raw: bytes, defects: list[Defect] | None = None) -> str:
 
 
 def clean(text: str) -> str:
-    """Replace each run of control characters, line ends included, by one space."""
+    """Replace each run of control characters, line ends included, by one space; leave out directional ones."""
+    if not text.isascii():
+        text = _DIRECTION.sub("", text)
     return _CONTROL.sub(" ", text).strip()
 
 
