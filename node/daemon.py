@@ -22,7 +22,7 @@ from aiohttp import web
 
 from events.errors import Misconfigured
 from node.admin.server import AdminDoor
-from node.api.app import build_app
+from node.api.app import SERVER, build_app
 from node.core import Core
 from node.settings import LoggingSettings, Settings, SmtpSettings, host_and_port
 from node.smtp.door import SmtpDoor
@@ -32,9 +32,6 @@ _messages = structlog.get_logger("node")
 
 GC_THRESHOLDS = (20_000, 20, 20)
 """Allocations before each generation is collected: 95 of 830 us of a mail went there with the defaults."""
-
-MAX_HEADER_BYTES = 65_536
-"""Request line and single header field: CouchDB clients put lists of revisions and long ids into URLs."""
 
 DRAIN_SECONDS = 30.0
 """How long running SMTP transfers may take to end after SIGTERM; systemd waits 90 s before it kills."""
@@ -58,13 +55,7 @@ class Daemon:
             clock=self.core.clock,
         )
         self.app = build_app(self.core, self.smtp)
-        self.http = web.AppRunner(
-            self.app,
-            access_log=None,
-            shutdown_timeout=HTTP_DRAIN_SECONDS,
-            max_line_size=MAX_HEADER_BYTES,
-            max_field_size=MAX_HEADER_BYTES,
-        )
+        self.http = web.AppRunner(self.app, shutdown_timeout=HTTP_DRAIN_SECONDS, **SERVER)
         self.admin = AdminDoor(self.core)
 
     async def start(self) -> None:

@@ -6,8 +6,8 @@ Around every request, from the outside in: counting, failures put into words, or
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
@@ -43,6 +43,17 @@ from node.sync.protocol import SyncDoor, add_sync_routes
 
 SYNC_PREFIX: Final = "/userdb-"
 """Paths below are the sync door's, which answers in CouchDB's words, its own refusals included."""
+
+MAX_HEADER_BYTES: Final = 65_536
+"""Request line and single header field: CouchDB clients put lists of revisions and long ids into URLs."""
+
+SERVER: Final[Mapping[str, Any]] = {
+    "access_log": None,
+    "auto_decompress": False,
+    "max_line_size": MAX_HEADER_BYTES,
+    "max_field_size": MAX_HEADER_BYTES,
+}
+"""How an HTTP server has to be run for this application; the sync door unpacks by itself, within its bounds."""
 
 ROUTES: Final = web.AppKey("routes", list[Route])
 """The table of routes that an application serves."""

@@ -60,12 +60,12 @@ def refusal(error: MailioError) -> web.Response:
 
 
 def is_own_fault(record: logging.LogRecord) -> bool:
-    """Filter for aiohttp's logger: a stranger's malformed request is no error of the node.
+    """Filter for aiohttp's logger: a stranger's malformed request, or body, is no error of the node.
 
-    aiohttp answers it with 400, and would write a traceback for each.
+    aiohttp answers it with 400 or hangs up, and would write a traceback for each.
     """
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, HttpProcessingError)
+    return not isinstance(error, HttpProcessingError | web.RequestPayloadError)
 
 
 def route_of(request: web.Request) -> str:

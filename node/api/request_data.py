@@ -7,6 +7,7 @@ unknown members ignored.
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -19,6 +20,16 @@ BODY_SECONDS: Final = 60.0
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1_024)]
 """A required text of a request; the longest that means anything, a Message-ID, has 998 characters."""
+
+
+def _with_distinct_names(pairs: list[tuple[str, object]]) -> None:
+    names = {name for name, _ in pairs}
+    if len(names) != len(pairs):
+        raise InvalidInput("invalid request: a name occurs twice in an object")
+
+
+_distinct = json.JSONDecoder(object_pairs_hook=_with_distinct_names, parse_int=len, parse_float=len)
+"""Only looks at names: of two members with one name msgspec takes the last, other programs the first."""
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -56,6 +67,8 @@ async def read_body(request: web.Request, kind: Any, limit: int) -> Any:
     try:
         async with asyncio.timeout(BODY_SECONDS):
             body = await _bounded(request, limit)
+    except web.RequestPayloadError as error:
+        raise InvalidInput("the body is not what its headers say", str(error)) from None
     except TimeoutError:
         raise TooSlow(f"the body must arrive within {BODY_SECONDS:.0f} seconds") from None
     return decoded(body, kind)
@@ -76,12 +89,13 @@ async def _bounded(request: web.Request, limit: int) -> bytes:
 def decoded(body: bytes, kind: Any) -> Any:
     """Decode JSON into the declared type. Raises InvalidInput that says where it does not fit."""
     try:
+        _distinct.decode(body.decode())
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             body = _renamed(body, kind)
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"invalid request: {error}") from None
-    except (msgspec.DecodeError, UnicodeError):
+    except (msgspec.DecodeError, ValueError):
         raise InvalidInput("invalid request: not valid JSON") from None
     except RecursionError:
         raise InvalidInput("invalid request: nested too deep") from None

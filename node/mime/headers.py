@@ -16,7 +16,7 @@ from node.mime.limits import Code, Defect, printable
 
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
-# Embeddings, overrides and isolates of Unicode's bidirectional algorithm: with them `gpj.exe` reads `exe.jpg`.
+# Embeddings, overrides and isolates of the bidirectional algorithm: with them `gpj.exe` reads `exe.jpg`.
 # The marks U+200E, U+200F and U+061C, which honest text needs, turn nothing but themselves and stay.
 _DIRECTION = re.compile("[\u202a-\u202e\u2066-\u2069]+")
 # RFC 5322 section 2.2.3: unfolding takes the line end away and leaves the white space after it.
@@ -99,7 +99,7 @@ def field_text(raw: bytes, defects: list[Defect] | None = None) -> str:
 
 
 def clean(text: str) -> str:
-    """Replace each run of control characters, line ends included, by one space; leave out directional ones."""
+    """Replace each run of control characters, line ends included, by a space; leave out directional ones."""
     if not text.isascii():
         text = _DIRECTION.sub("", text)
     return _CONTROL.sub(" ", text).strip()

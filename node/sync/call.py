@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import msgspec
@@ -11,6 +11,7 @@ from aiohttp import web
 from node.sync.database import Database
 from node.sync.feeds import Feeds
 from node.sync.incoming import Incoming
+from node.sync.inflating import encoding_of, inflated
 from node.sync.intake import ClientWrites, Outcome
 from node.sync.json_text import Json, parsed
 from node.sync.limits import SyncLimits
@@ -122,17 +123,27 @@ def json_answer(value: Any, status: int, headers: Mapping[str, str]) -> web.Resp
 
 async def read_body(request: web.Request, limits: SyncLimits) -> bytes:
     """Read a body while counting it: bombs end at the limit or the ratio, not in memory."""
-    declared = request.content_length or 0
     limit = limits.body_bytes
-    if declared > limit:
+    if (request.content_length or 0) > limit:
         raise too_large(f"a request has {limit} bytes at most")
-    if request.headers.get("Content-Encoding", "identity").lower() not in {"identity", "gzip", "deflate"}:
-        raise Refusal(415, "bad_ctype", "Content-Encoding is gzip or deflate")
-    if "Content-Encoding" in request.headers and declared:
-        limit = min(limit, max(declared * limits.inflate_ratio, 65_536))
+    encoding = encoding_of(request.headers.get("Content-Encoding", ""))
+    arriving = _counted(request, limit)
+    if encoding:
+        return await inflated(arriving, encoding, ratio=limits.inflate_ratio, limit=limit)
     body = bytearray()
-    async for chunk in request.content.iter_any():
+    async for chunk in arriving:
         body += chunk
-        if len(body) > limit:
-            raise too_large(f"a request has {limit} bytes at most")
     return bytes(body)
+
+
+async def _counted(request: web.Request, limit: int) -> AsyncIterator[bytes]:
+    """Give the body as it comes. Raises `too_large`, and `bad_request` when it breaks its own form."""
+    received = 0
+    try:
+        async for chunk in request.content.iter_any():
+            received += len(chunk)
+            if received > limit:
+                raise too_large(f"a request has {limit} bytes at most")
+            yield chunk
+    except web.RequestPayloadError as error:
+        raise bad_request("the body is not what its headers say", str(error)) from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any, NoReturn
 
 from node.sync.refusal import Refusal, bad_request
@@ -42,6 +43,9 @@ def _int(text: str) -> int:
     return int(text)
 
 
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+"""The escape of one: only a text with such escapes is looked through for lone ones."""
+
 _decoder = json.JSONDecoder(
     object_pairs_hook=_members, parse_constant=_constant, parse_float=_float, parse_int=_int
 )
@@ -54,7 +58,10 @@ _compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=
 def parsed(text: bytes | str, depth: int) -> Json:
     """Read JSON text nested at most `depth` deep; raise a `bad_request` refusal for any other text."""
     try:
-        value = _decoder.decode(text.decode() if isinstance(text, bytes) else text)
+        text = text.decode() if isinstance(text, bytes) else text
+        value = _decoder.decode(text)
+        if _SURROGATE.search(text):
+            _canonical.encode(value).encode()
     except (ValueError, RecursionError) as error:
         raise Refusal(400, "bad_request", "invalid UTF-8 JSON", str(error)) from None
     if _deeper(value, depth):

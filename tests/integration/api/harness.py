@@ -17,7 +17,7 @@ from multidict import CIMultiDictProxy
 
 from events.mail import Recipient
 from node.accounts import Registration
-from node.api.app import ROUTES, build_app
+from node.api.app import ROUTES, SERVER, build_app
 from node.api.route import Auth, Refused, Route, TokenRefusal
 from node.core import Core
 from node.crypto.base64_text import to_base64
@@ -210,7 +210,9 @@ async def running(settings: Settings, clock: Any = None) -> AsyncIterator[Node]:
         core.clock = clock
     await core.start()
     try:
-        async with TestClient(TestServer(build_app(core, smtp))) as client:
+        server = TestServer(build_app(core, smtp))
+        await server.start_server(**SERVER)
+        async with TestClient(server) as client:
             yield Node(core, smtp, client)
     finally:
         await core.close()

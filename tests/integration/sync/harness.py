@@ -29,6 +29,7 @@ from events.log.codec import Codec
 from events.log.log import Origin
 from events.log.snapshots import SqliteSnapshots
 from events.log.sqlite_log import SqliteLog
+from node.api.app import SERVER
 from node.crypto.envelope import Envelopes
 from node.crypto.keys import UserKeys
 from node.crypto.vault import Vault
@@ -166,7 +167,7 @@ async def running(
     app = web.Application()
     add_sync_routes(app, node.door)
     add_welcome_route(app, node.door)
-    server = web.AppRunner(app, access_log=None, shutdown_timeout=2)
+    server = web.AppRunner(app, shutdown_timeout=2, **SERVER)
     await server.setup()
     site = web.TCPSite(server, "127.0.0.1", 0)
     await site.start()
