@@ -53,7 +53,7 @@ SERVER: Final[Mapping[str, Any]] = {
     "max_line_size": MAX_HEADER_BYTES,
     "max_field_size": MAX_HEADER_BYTES,
 }
-"""How an HTTP server has to be run for this application; the sync door unpacks by itself, within its bounds."""
+"""How a server has to be run for this application. The sync door unpacks bodies itself, within bounds."""
 
 ROUTES: Final = web.AppKey("routes", list[Route])
 """The table of routes that an application serves."""

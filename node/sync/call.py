@@ -21,6 +21,10 @@ from node.sync.refusal import Refusal, bad_request, too_large
 from node.sync.rendering import Renderer, encoded
 
 
+class HeadAnswered(Exception):
+    """A HEAD request has its whole answer (RFC 9110 section 9.3.2): more would be taken for the next one."""
+
+
 class Room(msgspec.Struct, frozen=True, kw_only=True):
     """What all calls of the door share."""
 
@@ -105,10 +109,13 @@ class Call:
         return self.answer({"ok": True, "id": document_id, "rev": rev}, 201, {"ETag": f'"{rev}"'})
 
     async def stream(self, content_type: str = "application/json") -> web.StreamResponse:
-        """Begin an answer of unknown length."""
+        """Begin an answer of unknown length. Raises HeadAnswered when the request wants only its head."""
         response = web.StreamResponse(headers={**self.headers, "Content-Type": content_type})
         await response.prepare(self.request)
         self.streaming = response
+        if self.request.method == "HEAD":
+            await response.write_eof()
+            raise HeadAnswered
         return response
 
 

@@ -1,7 +1,7 @@
 """Packed request bodies, unpacked within bounds: what a bomb would unpack to is never made.
 
-The HTTP server itself unpacks nothing (`node.api.app.SERVER`): it would do so before anybody has asked who sends
-it and whether it is wanted, all at once, while every other client waits.
+The HTTP server itself unpacks nothing (`node.api.app.SERVER`): it would do so before anybody has asked who
+sends it and whether it is wanted, all at once, while every other client waits.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def encoding_of(header: str) -> str:
 async def inflated(packed: AsyncIterator[bytes], encoding: str, *, ratio: int, limit: int) -> bytes:
     """Unpack a body to `limit` bytes at most, and to `ratio` times the bytes that have come.
 
-    Raises `too_large`, and `bad_request` for what is not packed as it says, ends early or goes on behind its end.
+    Raises `too_large`, and `bad_request` for what is not packed as it says, or does not end at its end.
     """
     stream, body, received = None, bytearray(), 0
     async for chunk in packed:

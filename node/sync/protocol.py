@@ -14,7 +14,7 @@ from aiohttp import web
 
 from events.errors import MailioError
 from events.identity import userdb_name
-from node.sync.call import Call, Room, json_answer
+from node.sync.call import Call, HeadAnswered, Room, json_answer
 from node.sync.database import Database
 from node.sync.feeds import Feeds
 from node.sync.intake import ClientWrites
@@ -151,6 +151,8 @@ async def _carried_out(call: Call, handler: Handler) -> web.StreamResponse:
     """Answer a call. What fails after an answer has begun ends the connection: half of it is no answer."""
     try:
         return await handler(call)
+    except HeadAnswered:
+        return call.streaming or web.Response()
     except ConnectionResetError:
         # The client went away, as clients do; nobody reads this.
         return call.streaming or web.Response()
@@ -193,7 +195,7 @@ def _refused(request: web.Request, error: MailioError, headers: dict[str, str]) 
 def add_sync_routes(app: web.Application, door: SyncDoor) -> None:
     """Serve `/userdb-…`, `/_session` and `/_up` in an application, and close the door when it shuts down."""
     app.router.add_route("*", "/{database:userdb-[^/]*}", door.answer)
-    app.router.add_route("*", "/{database:userdb-[^/]*}/{path:.*}", door.answer)
+    app.router.add_route("*", "/{database:userdb-[^/]*}/{path:[\\s\\S]*}", door.answer)
     app.router.add_get("/_session", door.session)
     app.router.add_get("/_up", door.up)
 
