@@ -18,7 +18,6 @@ from events.handshake import (
 )
 from events.policy import Standing
 
-
 UNCHANGED = [HandshakeUnchanged(id="id")]
 
 
