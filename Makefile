@@ -3,9 +3,10 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
+SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-setup lint types unit docs bench clean
+.PHONY: help run test test-setup lint types unit docs fuzz bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -32,6 +33,9 @@ unit: $(VENV)/dev.stamp ## The quick tests only
 
 docs: $(VENV)/dev.stamp ## Write the generated pages: configuration and commands
 	$(BIN)/python -m tests.docs
+
+fuzz: $(VENV)/dev.stamp ## Fuzz every parser, SECONDS=60 each; TARGETS="…" for some of them
+	$(BIN)/python -m tests.fuzz $(SECONDS) $(TARGETS)
 
 bench: test-setup ## Measure; results are described in benchmarks/README.md
 	$(BIN)/python -m benchmarks.accept

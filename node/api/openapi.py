@@ -55,7 +55,7 @@ class _Schemas:
     """JSON schemas of every type that a route names."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
-        kinds = [Refused, TokenRefusal, *(kind for route in routes for kind in (route.answer, route.body))]
+        kinds = [Refused, TokenRefusal, *(kind for route in routes for kind in _kinds(route))]
         self._kinds = [kind for kind in kinds if kind is not None]
         self._schemas, self.components = msgspec.json.schema_components(
             self._kinds, ref_template="#/components/schemas/{name}"
@@ -64,6 +64,10 @@ class _Schemas:
     def of(self, kind: Any) -> Json:
         """Return the schema of a type that the table of routes names."""
         return self._schemas[self._kinds.index(kind)]
+
+
+def _kinds(route: Route) -> list[Any]:
+    return [route.answer, route.body, *route.other_content.values()]
 
 
 def _operation(route: Route, number: int, schemas: _Schemas) -> Json:
@@ -93,7 +97,8 @@ def _identifier(route: Route, number: int) -> str:
 def _response(route: Route, status: int, schemas: _Schemas) -> Json:
     description = HTTPStatus(status).phrase
     if status == route.status:
-        content = {route.content_type.partition(";")[0]: {"schema": schemas.of(route.answer)}}
+        kinds = {route.content_type.partition(";")[0]: route.answer, **route.other_content}
+        content = {name: {"schema": schemas.of(kind)} for name, kind in kinds.items()}
     else:
         content = {JSON_TYPE: {"schema": _refusal(route, status, schemas)}}
     return {"description": description, "content": content}

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from node.api.route import Auth, Call, Reply, Route
+from node.api.route import JSON_TYPE, Auth, Call, Reply, Route
 from node.core import SOFTWARE
 
 HEADERS: Final[Mapping[str, str]] = {
@@ -49,6 +49,7 @@ class Pages:
                 handler=self.front,
                 answer=str,
                 content_type="text/html",
+                other_content={JSON_TYPE: dict[str, Any]},
             ),
             Route(
                 method="GET",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Generic, TypeVar
 
@@ -91,8 +91,9 @@ Handler = Callable[[Call[Any, Any]], Awaitable[object]]
 class Route:
     """A declaration. `answer`, `body` are types that msgspec knows, `query` a struct of simple members.
 
-    `refusals` are the statuses beside those that every route of its kind has. `body_bytes` is a limit
-    other than the setting's.
+    `refusals` are the statuses beside those that every route of its kind has. `other_content` has the type of
+    the answer in other media types that a client may ask for. `body_bytes` is a limit other than the
+    setting's.
     """
 
     method: str
@@ -109,6 +110,7 @@ class Route:
     cost: Cost = Cost.ORDINARY
     aliases: tuple[str, ...] = ()
     content_type: str = JSON_TYPE
+    other_content: Mapping[str, Any] = field(default_factory=dict)
     body_bytes: int = 0
 
     @property
@@ -125,6 +127,8 @@ class Route:
     def statuses(self) -> list[int]:
         """Every status that the route may answer with, sorted."""
         own = {self.status, *self.refusals, 403, 429, 500, 503}
+        if any(name in PATTERNS for name in self.parameters):
+            own.add(404)
         if self.query is not None or self.body is not None:
             own.add(400)
         if self.body is not None:

@@ -31,7 +31,9 @@ FOLDER = Path(__file__).parent
 MOST_BYTES = 300_000
 """Size of a golden log: it stays in the repository for ever."""
 
-_DERIVED = shutil.ignore_patterns("views", "snapshots.sqlite*", "index.sqlite*", "*.lock", "*.sock", "*-wal", "*-shm")
+_DERIVED = shutil.ignore_patterns(
+    "views", "snapshots.sqlite*", "index.sqlite*", "*.lock", "*.sock", "*-wal", "*-shm"
+)
 
 
 class Content(msgspec.Struct, frozen=True):

@@ -1,0 +1,1 @@
+"""Fuzzing: see `tests.fuzz.runs`."""
