@@ -175,29 +175,28 @@ async def test_a_body_that_trickles_in_is_given_up(node: Node, monkeypatch: pyte
     writer.close()
 
 
-@pytest.mark.parametrize(
-    "head",
-    [
-        b"X: y\r\n" * 100_000,
-        b"X: " + b"y" * 1_000_000 + b"\r\n",
-        b"Cookie: " + b"a=b; " * 100_000 + b"\r\n",
-        f"Cookie: {COOKIE}=".encode() + b"A" * 100_000 + b"\r\n",
-        b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
-        b"Transfer-Encoding: chunked, chunked\r\n",
-        b"Content-Length: 5\r\nContent-Length: 6\r\n",
-        b"Content-Length: +5\r\n",
-        b"Content-Length: 5_0\r\n",
-        b" folded: x\r\n",
-        b"A\0B: x\r\n",
-    ],
-    ids=range(11),
-)
-async def test_heads_that_flood_or_contradict_themselves_are_refused(node: Node, head: bytes) -> None:
-    reader, writer = await asyncio.open_connection(node.http.host, node.http.port)
-    writer.write(
-        b"POST /api/v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" + head + b"\r\n"
-    )
-    answer = await asyncio.wait_for(reader.readline(), 10)
-    assert answer.split()[1] in {b"400", b"413", b"431"}
-    writer.close()
+HEADS = [
+    b"X: y\r\n" * 100_000,
+    b"X: " + b"y" * 1_000_000 + b"\r\n",
+    b"Cookie: " + b"a=b; " * 100_000 + b"\r\n",
+    f"Cookie: {COOKIE}=".encode() + b"A" * 100_000 + b"\r\n",
+    b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+    b"Transfer-Encoding: chunked, chunked\r\n",
+    b"Content-Length: 5\r\nContent-Length: 6\r\n",
+    b"Content-Length: +5\r\n",
+    b"Content-Length: 5_0\r\n",
+    b" folded: x\r\n",
+    b"A\0B: x\r\n",
+]
+
+
+async def test_heads_that_flood_or_contradict_themselves_are_refused(node: Node) -> None:
+    for head in HEADS:
+        reader, writer = await asyncio.open_connection(node.http.host, node.http.port)
+        writer.write(
+            b"POST /api/v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" + head + b"\r\n"
+        )
+        answer = await asyncio.wait_for(reader.readline(), 10)
+        assert answer.split()[1] in {b"400", b"413", b"431"}, head[:40]
+        writer.close()
     assert (await node.get("/api/healthcheck")).status == 200

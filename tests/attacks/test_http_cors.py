@@ -5,8 +5,6 @@ Allowed is the list of `http.origins` and nothing that looks like it; `*` is nev
 
 from __future__ import annotations
 
-import pytest
-
 from node.crypto.tokens import COOKIE
 from tests.attacks.conftest import ORIGIN
 from tests.attacks.every_route import path_of, sync_requests
@@ -38,24 +36,25 @@ async def test_every_route_tells_an_allowed_page_what_it_may(node: Node, alice: 
         assert not answer.body
 
 
-@pytest.mark.parametrize("origin", STRANGERS)
-async def test_no_route_answers_a_preflight_of_a_strangers_page(node: Node, alice: User, origin: str) -> None:
-    for method, path in targets(node, alice)[:: 1 if origin in {"null", "https://evil.example"} else 9]:
-        asked = {"Origin": origin, "Access-Control-Request-Method": method}
-        answer = await node.call("OPTIONS", path, headers=asked)
-        assert answer.status in {403, 429}, path
-        assert not [name for name in answer.headers if name.lower().startswith("access-control-")]
+async def test_no_route_answers_a_preflight_of_a_strangers_page(node: Node, alice: User) -> None:
+    for origin in STRANGERS:
+        every = 1 if origin in {"null", "https://evil.example"} else 9
+        for method, path in targets(node, alice)[::every]:
+            asked = {"Origin": origin, "Access-Control-Request-Method": method}
+            answer = await node.call("OPTIONS", path, headers=asked)
+            assert answer.status == 403, (origin, path)
+            assert not [name for name in answer.headers if name.lower().startswith("access-control-")]
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null"])
 async def test_no_route_carries_out_what_a_strangers_page_asks_with_the_users_cookie(
-    node: Node, alice: User, origin: str
+    node: Node, alice: User
 ) -> None:
     before = node.core.log.head
-    headers = {"Origin": origin, "Cookie": f"{COOKIE}={alice.token}"}
-    for method, path in targets(node, alice):
-        body = {"docs": [{"_id": "planted"}]} if method in {"POST", "PUT"} else None
-        answer = await node.call(method, path, body, headers=headers)
-        assert answer.status == 403, (method, path)
-        assert alice.email.encode() not in answer.body
+    for origin in ("https://evil.example", "null"):
+        headers = {"Origin": origin, "Cookie": f"{COOKIE}={alice.token}"}
+        for method, path in targets(node, alice):
+            body = {"docs": [{"_id": "planted"}]} if method in {"POST", "PUT"} else None
+            answer = await node.call(method, path, body, headers=headers)
+            assert answer.status == 403, (method, path)
+            assert alice.email.encode() not in answer.body
     assert node.core.log.head == before

@@ -12,8 +12,6 @@ import hmac
 import json
 from typing import Any
 
-import pytest
-
 from node.crypto.base64_text import to_base64, to_base64url
 from node.crypto.jws import HEADER, sign_compact
 from node.crypto.keys import ServerKeys, UserKeys
@@ -166,11 +164,9 @@ async def test_every_route_with_a_token_refuses_a_forged_one(node: Node, alice: 
     assert node.core.log.head == before
 
 
-@pytest.mark.parametrize("authorization", ["Bearer", "bearer  ", "Token x", "Negotiate x", "\t", "a" * 7_000])
-async def test_what_is_no_token_is_refused_like_a_wrong_one(
-    node: Node, alice: User, authorization: str
-) -> None:
-    assert (await node.get(ME, Authorization=authorization)).status in {400, 401}
+async def test_what_is_no_token_is_refused_like_a_wrong_one(node: Node, alice: User) -> None:
+    for authorization in ("Bearer", "bearer  ", "Token x", "Negotiate x", "\t", "a" * 7_000):
+        assert (await node.get(ME, Authorization=authorization)).status in {400, 401}, authorization
 
 
 async def test_a_token_in_a_query_is_not_looked_at(node: Node, alice: User) -> None:
