@@ -141,6 +141,11 @@ class Codec:
             position=position, stream=stream, version=version, event=event, metadata=metadata, hash=digest
         )
 
+    def is_readable(self, row: Row) -> bool:
+        """Whether a record about somebody is not sealed. Raises what `decode` raises."""
+        state = self._state(row.state)
+        return not sealing.is_sealed(state.payload) and bool(subjects(row.stream, self._event(row, state)))
+
     def _event(self, row: Row, state: State) -> Event:
         """Decode the payload, directly where its schema is the current one."""
         position, topic = row[0], row[3]
