@@ -22,9 +22,10 @@ from cryptography import x509
 
 from events.errors import MailioError
 from events.log.clock import SystemClock
-from events.log.sqlite_log import SqliteLog
+from events.log.sqlite_log import SqliteLog, bound_vault
 from node.admin.server import socket_path
 from node.crypto.keys import load_server_keys
+from node.crypto.vault import Vault, vault_path
 from node.settings import Effective, Settings, host_and_port, load
 from node.storage.index import INDEX_FILE, BlobIndex
 from node.storage.reading import verify_entries
@@ -151,6 +152,22 @@ def _keys(settings: Settings) -> Iterator[Finding]:
     yield Finding("keys", "fine", f"this node is did:mailio:{keys.address}")
 
 
+def _vault(settings: Settings) -> Iterator[Finding]:
+    data = settings.node.data
+    vault = Vault.open_read_only(vault_path(data), bound_vault(data / "log.sqlite"))
+    if vault is None:
+        return
+    try:
+        unfinished = vault.unfinished()
+    finally:
+        vault.close()
+    if unfinished:
+        text = f"{len(unfinished)} erasures are not finished"
+        yield Finding("vault", "wrong", text, "start the node: it goes on with them, and says what fails")
+    else:
+        yield Finding("vault", "fine", "it is the one that the log is sealed with")
+
+
 def _ports(settings: Settings) -> Iterator[Finding]:
     running = _daemon_answers(settings)
     for name, listen in (("smtp.listen", settings.smtp.listen), ("http.listen", settings.http.listen)):
@@ -236,6 +253,7 @@ _CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _names,
     _data_folder,
     _keys,
+    _vault,
     _clock,
     _log,
     _views,

@@ -143,8 +143,8 @@ class Codec:
 
     def is_readable(self, row: Row) -> bool:
         """Whether a record about somebody is not sealed. Raises what `decode` raises."""
-        state = self._state(row.state)
-        return not sealing.is_sealed(state.payload) and bool(subjects(row.stream, self._event(row, state)))
+        about = subjects(row.stream, self.decode(row).event)
+        return bool(about) and not sealing.is_sealed(self._state(row.state).payload)
 
     def _event(self, row: Row, state: State) -> Event:
         """Decode the payload, directly where its schema is the current one."""

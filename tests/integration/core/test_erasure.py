@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from actors.messages import Execute, Inspect
-from events.errors import Busy, Conflict, Gone, NotFound
+from events.errors import Busy, Conflict, Gone, Misconfigured, NotFound
 from events.log.log import Origin
 from events.mail import Recipient
 from events.mailbox import CreateFolder, Mailbox
 from node.accounts import Registration
 from node.core import Core
 from node.crypto.keys import UserKeys
+from node.crypto.vault import Vault, vault_path
 from node.settings import NodeSettings, Settings
 from node.smtp.ports import SessionFacts
 from node.views import aside_path
@@ -129,3 +130,18 @@ async def test_a_rebuild_that_was_under_way_has_to_begin_again(core: Core) -> No
     aside.write_bytes(b"built from what could still be read")
     await core.erasure.erase(one.address, "", "test")
     assert not aside.exists()
+
+
+async def test_a_node_whose_vault_is_missing_or_another_does_not_start(tmp_path: Path) -> None:
+    settings = Settings(node=NodeSettings(data=tmp_path / "data"))
+    await Core(settings).close()
+    path = vault_path(settings.node.data)
+    path.rename(tmp_path / "moved")
+    with pytest.raises(Misconfigured, match="restore"):
+        Core(settings)
+    assert not path.exists()
+    Vault.open(path).close()
+    with pytest.raises(Misconfigured, match="restore the right"):
+        Core(settings)
+    (tmp_path / "moved").replace(path)
+    await Core(settings).close()
