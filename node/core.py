@@ -35,6 +35,7 @@ from node.crypto.passwords import Passwords
 from node.crypto.scrypt_pool import ScryptPool
 from node.crypto.tokens import TokenIssuer
 from node.crypto.vault import Vault, vault_path
+from node.erasure import Erasure
 from node.mime.reading import BlobMailReader
 from node.settings import Settings
 from node.storage.checkpoints import FileCheckpoints
@@ -81,6 +82,7 @@ class Core:
         self.dispatcher = self._dispatcher(data)
         self.accounts = self._accounts()
         self.acceptance = self._acceptance()
+        self.erasure = self._erasure(data)
         self._tasks: list[asyncio.Task[None]] = []
 
     def _keys(self, path: Path) -> ServerKeys:
@@ -151,6 +153,19 @@ class Core:
             mime=self.settings.smtp.mime,
         )
 
+    def _erasure(self, data: Path) -> Erasure:
+        return Erasure(
+            data=data,
+            vault=self.vault,
+            log=self.log,
+            accounts=self.accounts,
+            actors=self.actors,
+            parking=self.parking,
+            blobs=self.blobs,
+            snapshots=self.snapshots,
+            views=self.views,
+        )
+
     async def start(self) -> None:
         """Let the runners, the dispatcher and the actors' sweeper go."""
         await self.views.prepare()
@@ -163,6 +178,7 @@ class Core:
         for name in self.views.views if couchdb.url else ():
             feed = self.views.feed_couchdb(name, couchdb.url, couchdb.prefix)
             self._tasks.append(asyncio.create_task(feed, name=f"couchdb {name}"))
+        self._tasks.append(asyncio.create_task(self.erasure.resume(), name="erasure"))
 
     async def failed(self) -> None:
         """Wait until one of the node's own tasks fails, and raise its error."""

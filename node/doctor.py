@@ -22,12 +22,12 @@ from cryptography import x509
 
 from events.errors import MailioError
 from events.log.clock import SystemClock
-from events.log.sqlite_log import SqliteLog
+from events.log.sqlite_log import SqliteLog, bound_vault
 from node.admin.server import socket_path
 from node.crypto.keys import load_server_keys
+from node.crypto.vault import Vault, vault_path
 from node.settings import Effective, Settings, host_and_port, load
-from node.storage.index import BlobIndex
-from node.storage.local import INDEX_FILE
+from node.storage.index import INDEX_FILE, BlobIndex
 from node.storage.reading import verify_entries
 from node.stores import reading
 from node.views import store_path
@@ -152,6 +152,22 @@ def _keys(settings: Settings) -> Iterator[Finding]:
     yield Finding("keys", "fine", f"this node is did:mailio:{keys.address}")
 
 
+def _vault(settings: Settings) -> Iterator[Finding]:
+    data = settings.node.data
+    vault = Vault.open_read_only(vault_path(data), bound_vault(data / "log.sqlite"))
+    if vault is None:
+        return
+    try:
+        unfinished = vault.unfinished()
+    finally:
+        vault.close()
+    if unfinished:
+        text = f"{len(unfinished)} erasures are not finished"
+        yield Finding("vault", "wrong", text, "start the node: it goes on with them, and says what fails")
+    else:
+        yield Finding("vault", "fine", "it is the one that the log is sealed with")
+
+
 def _ports(settings: Settings) -> Iterator[Finding]:
     running = _daemon_answers(settings)
     for name, listen in (("smtp.listen", settings.smtp.listen), ("http.listen", settings.http.listen)):
@@ -237,6 +253,7 @@ _CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _names,
     _data_folder,
     _keys,
+    _vault,
     _clock,
     _log,
     _views,
@@ -259,24 +276,26 @@ async def _verify(settings: Settings) -> dict[str, Any]:
             events, bad = step.position, step.bad
     finally:
         await log.close()
-    count, damaged = _verified_blobs(data / "blobs")
+    count, erased, damaged = _verified_blobs(data / "blobs")
     return {
         "events": events,
         "log": "every hash is right" if bad is None else f"the first bad record is at position {bad}",
         "blobs": count,
+        "erasedBlobs": erased,
         "blobState": "every hash is right" if damaged is None else damaged,
         "damaged": bad is not None or damaged is not None,
     }
 
 
-def _verified_blobs(folder: Path) -> tuple[int, str | None]:
-    """Return how many blobs there are, and what is wrong with the first that is not sound."""
+def _verified_blobs(folder: Path) -> tuple[int, int, str | None]:
+    """Return how many blobs there are, how many were erased, and what is wrong with the first bad one."""
     index = BlobIndex.open_read_only(folder / INDEX_FILE)
     if index is None:
-        return 0, f"{folder / INDEX_FILE} can't be read: the next start of the node makes it again"
-    count, damaged = 0, None
+        return 0, 0, f"{folder / INDEX_FILE} can't be read: the next start of the node makes it again"
+    count, erased, damaged = 0, 0, None
     for step in verify_entries(folder, index):
-        count += 1
+        count += not step.erased
+        erased += step.erased
         if step.problem and damaged is None:
             damaged = f"{step.name}: {step.problem}"
-    return count, damaged
+    return count, erased, damaged

@@ -79,6 +79,8 @@ class Views:
             for name in self.views
         }
         self.couchdb: dict[str, CouchdbStore] = {}
+        self.in_couchdb: set[str] = set()
+        """Views that are fed into a CouchDB, whether it answers or not."""
         self.runners = {
             name: Runner(view, self.stores[name], log, limits) for name, view in self.views.items()
         }
@@ -97,6 +99,7 @@ class Views:
 
         Raises Misconfigured when the server refuses us.
         """
+        self.in_couchdb.add(name)
         pause = COUCHDB_PAUSE_SECONDS
         while name not in self.couchdb:
             try:
@@ -142,6 +145,16 @@ class Views:
         finally:
             await aside.close()
         return position
+
+    async def scrub(self, name: str) -> None:
+        """Leave no trace of what was deleted from a view: not in its file, nor in one that lies beside it.
+
+        A rebuild that is under way has to be begun again. Raises StorageUnavailable.
+        """
+        EmbeddedStore.remove(aside_path(self.folder, name))
+        for file in self.folder.glob(f"{name}.sqlite*.damaged*"):
+            file.unlink(missing_ok=True)
+        await self.stores[name].scrub()
 
     async def close(self) -> None:
         """Release the stores."""

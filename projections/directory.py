@@ -14,6 +14,7 @@ from events.account import (
     STREAM,
     AccountDisabled,
     AccountEnabled,
+    AccountErased,
     AccountOpened,
     DatabasePasswordChanged,
     EmailClaimed,
@@ -23,7 +24,7 @@ from events.errors import CorruptRecord, InvalidInput
 from events.event import Recorded
 from events.identity import email_domain, mailio_did, mapping_id, normalise_email, userdb_name
 from projections.revision import computed
-from projections.view_store import Change, Document, Documents
+from projections.view_store import Change, Document, Documents, Effect, Forget
 
 ACCOUNTS = "accounts"
 EMAILS = "emails"
@@ -118,10 +119,11 @@ class Directory:
             ProfileChanged,
             DatabasePasswordChanged,
             EmailClaimed,
+            AccountErased,
         )
     )
 
-    async def apply(self, record: Recorded, documents: Documents) -> Sequence[Change]:
+    async def apply(self, record: Recorded, documents: Documents) -> Sequence[Effect]:
         """Return the document changes, one for each database concerned.
 
         Raises CorruptRecord for an account that nobody has opened.
@@ -138,6 +140,8 @@ class Directory:
                 return [await desk.edit_account(password_hash=changed.password_hash)]
             case ProfileChanged() as changed:
                 return await desk.show(changed)
+            case AccountErased(address=address):
+                return await desk.forget(address)
             case _:
                 return []
 
@@ -178,6 +182,11 @@ class _Desk:
             await self.put(PROFILES, self._address, profile),
         ]
 
+    async def forget(self, address: str) -> list[Forget]:
+        """Forget whatever is known of an account."""
+        entry = _decoded(await self._documents.get(ACCOUNTS, address), AccountEntry)
+        return [Forget(database=name, id=ident) for name, ident in _traces(entry)] if entry else []
+
     async def edit_account(self, **members: Any) -> Change:
         """Change members of the account's document."""
         entry = _decoded(await self._documents.get(ACCOUNTS, self._address), AccountEntry)
@@ -190,6 +199,18 @@ class _Desk:
         if profile is None:
             raise CorruptRecord("no such account", self._record.stream)
         return profile
+
+
+def _traces(entry: AccountEntry) -> list[tuple[str, str]]:
+    """Return (database, id) of every document that there is because of an account."""
+    return [
+        (ACCOUNTS, entry.address),
+        (EMAILS, entry.email),
+        (MAPPING, mapping_id(entry.email_hash)),
+        (DIDS, str(mailio_did(entry.address))),
+        (PROFILES, entry.address),
+        *((CREDENTIALS, credential) for credential in entry.credentials),
+    ]
 
 
 def _opened(opened: AccountOpened) -> list[tuple[str, str, Any]]:

@@ -13,12 +13,12 @@ from typing import Protocol, TypeVar
 import msgspec
 import structlog
 
-from events.errors import MailioError, Misconfigured
+from events.errors import Gone, MailioError, Misconfigured
 from events.event import Recorded
 from events.log.log import Log
 from events.view import ViewEventRetried
 from projections.overlay import Overlay
-from projections.view_store import Change, View, ViewStore
+from projections.view_store import Effect, View, ViewStore
 
 _log = structlog.get_logger("projections")
 
@@ -167,7 +167,7 @@ class Feeder:
                 except _Unfit as error:
                     await self._park(record.position, str(error))
                     changes = ()
-                overlay.add(changes, record.position)
+                await overlay.add(changes, record.position)
             overlay.position = checkpoint
             await overlay.flush()
         except _Refused:
@@ -182,10 +182,11 @@ class Feeder:
         """Take one record in; tell whether that worked, or it is parked now."""
         overlay = Overlay(self.store, self.position, self._write)
         try:
-            overlay.add(await self._applied(record, overlay), record.position)
+            await overlay.add(await self._applied(record, overlay), record.position)
             await overlay.flush()
         except (_Unfit, _Refused) as error:
-            await self._park(parked_as, str(error))
+            if not isinstance(error.__cause__, Gone):
+                await self._park(parked_as, str(error))
             await self._write([], record.position)
             return False
         return True
@@ -204,13 +205,16 @@ class Feeder:
         if await self._alone(msgspec.structs.replace(record, position=at), parked_as=position):
             await self.patiently(lambda: self.store.unpark(position))
 
-    async def _applied(self, record: Recorded, overlay: Overlay) -> Sequence[Change]:
+    async def _applied(self, record: Recorded, overlay: Overlay) -> Sequence[Effect]:
         tries = 0
         while True:
             try:
                 changes = await self.view.apply(record, overlay)
             except (Misconfigured, Stopped, _Refused):
                 raise
+            except Gone:
+                # Whoever it is about was erased; the event that says so comes later in the log.
+                return ()
             except Exception as error:
                 tries += 1
                 if not self._may_pass(error, tries):
@@ -226,7 +230,7 @@ class Feeder:
             return error.temporary
         return isinstance(error, OSError) and tries < self._limits.attempts
 
-    async def _write(self, changes: Sequence[Change], checkpoint: int) -> None:
+    async def _write(self, changes: Sequence[Effect], checkpoint: int) -> None:
         if not changes and not self._is_due(checkpoint):
             self._advance(checkpoint)
             return

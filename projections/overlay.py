@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from events.errors import InvalidInput
 from projections.revision import Outcome, RevisionTree
-from projections.view_store import Change, Document, Documents, Revision
+from projections.view_store import Change, Document, Documents, Effect, Forget, Revision
 
-Write = Callable[[list[Change], int], Awaitable[None]]
+Write = Callable[[list[Effect], int], Awaitable[None]]
 """Writes changes and a checkpoint to the store."""
 
 _Key = tuple[str, str]
@@ -22,18 +22,24 @@ class Overlay:
 
     def __init__(self, store: Documents, position: int, write: Write) -> None:
         self.position = position
-        self.changes: list[Change] = []
+        self.changes: list[Effect] = []
         self._store = store
         self._write = write
         self._unseen: dict[_Key, list[Change]] = {}
         self._seen: dict[_Key, Document] = {}
 
-    def add(self, changes: Iterable[Change], position: int) -> None:
-        """Take in all changes of one event."""
+    async def add(self, changes: Iterable[Effect], position: int) -> None:
+        """Take in all changes of one event. Where something is forgotten, the store has the word at once."""
+        forgotten = False
         for change in changes:
             self.changes.append(change)
-            self._unseen.setdefault((change.database, change.id), []).append(change)
+            if isinstance(change, Forget):
+                forgotten = True
+            else:
+                self._unseen.setdefault((change.database, change.id), []).append(change)
         self.position = position
+        if forgotten:
+            await self.flush()
 
     async def flush(self) -> None:
         """Write what is complete, so that the store alone knows everything."""

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 
 import msgspec
 
+from events.account import AccountErased
 from events.errors import CorruptRecord
 from events.event import Recorded
 from events.identity import interest_key, sent_key, sent_per_day_key
 from events.mailbox import STREAM, InterestShown, MessageFiled
 from projections.revision import computed
-from projections.view_store import Change, Document, Documents
+from projections.view_store import Change, Document, Documents, Effect, Forget
 
 STATISTICS = "email_statistics"
 """Counters of all time: `es:` and `esint:`."""
@@ -46,16 +47,20 @@ class Statistics:
 
     name = "statistics"
     schema = 1
-    types = frozenset(event.__name__ for event in (MessageFiled, InterestShown))
+    types = frozenset(event.__name__ for event in (MessageFiled, InterestShown, AccountErased))
 
-    async def apply(self, record: Recorded, documents: Documents) -> Sequence[Change]:
-        """Return the counter that the event raises."""
+    async def apply(self, record: Recorded, documents: Documents) -> Sequence[Effect]:
+        """Return the counter that the event raises; for an erased account, forget all of its mailbox."""
         owner = record.stream.removeprefix(STREAM)
         match record.event:
             case MessageFiled(sender=sender):
                 key = sent_key(sender, owner)
             case InterestShown(sender=sender):
                 key = interest_key(sender, owner)
+            case AccountErased(address=address):
+                # The owner of the mailbox that raised a counter stands at the end of its key.
+                recipient = sent_key("", address).rpartition(":")[2]
+                return [Forget(database=STATISTICS, ending=f":{recipient}")]
             case _:
                 return []
         return [_raised(key, await documents.get(STATISTICS, key), record.position)]

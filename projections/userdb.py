@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from events.account import AccountErased
 from events.errors import CorruptRecord
 from events.event import Recorded
 from events.identity import userdb_name
@@ -24,7 +25,7 @@ from events.mailbox import (
     StoredAttachment,
 )
 from projections.revision import computed
-from projections.view_store import Attachment, Change, Document, Documents
+from projections.view_store import Attachment, Change, Document, Documents, Effect, Forget
 
 FOLDER_ID = "folder:"
 """What the id of a folder's document begins with."""
@@ -54,13 +55,20 @@ class UserDatabases:
     schema = 1
     types = frozenset(
         event.__name__
-        for event in (MessageFiled, DocumentWritten, FolderCreated, FolderRenamed, FolderRemoved)
+        for event in (
+            MessageFiled,
+            DocumentWritten,
+            FolderCreated,
+            FolderRenamed,
+            FolderRemoved,
+            AccountErased,
+        )
     )
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
 
-    async def apply(self, record: Recorded, documents: Documents) -> Sequence[Change]:
+    async def apply(self, record: Recorded, documents: Documents) -> Sequence[Effect]:
         """Return the one change that the event makes. Raises what `Blobs.read` raises, and CorruptRecord."""
         database = userdb_name(record.stream.removeprefix(STREAM))
         match record.event:
@@ -72,6 +80,8 @@ class UserDatabases:
             case FolderCreated() | FolderRenamed() | FolderRemoved() as event:
                 stored = await documents.get(database, FOLDER_ID + event.id)
                 return [_folder(event, stored, database, record.position)]
+            case AccountErased(address=address):
+                return [Forget(database=userdb_name(address))]
             case _:
                 return []
 

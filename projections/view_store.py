@@ -40,6 +40,31 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     attachments: tuple[Attachment, ...] = ()
 
 
+class Forget(msgspec.Struct, frozen=True, kw_only=True):
+    """Documents leave a database without a trace, as if they had never been: somebody was erased.
+
+    `id` names one, `ending` those whose ids end so; neither: the whole database goes, with everything that
+    clients keep in it.
+    """
+
+    database: str
+    id: str = ""
+    ending: str = ""
+
+    def concerns(self, id: str) -> bool:  # noqa: A002 - CouchDB's word
+        """Whether a document is one of those."""
+        return id == self.id if self.id else id.endswith(self.ending)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the database goes as a whole."""
+        return not self.id and not self.ending
+
+
+Effect = Change | Forget
+"""What an event does to a view's documents."""
+
+
 class Revision(msgspec.Struct, frozen=True, kw_only=True):
     """One stored leaf revision with its content."""
 
@@ -77,7 +102,7 @@ class View(Protocol):
     schema: int
     types: frozenset[str]
 
-    async def apply(self, record: Recorded, documents: Documents) -> Sequence[Change]:
+    async def apply(self, record: Recorded, documents: Documents) -> Sequence[Effect]:
         """Return the document changes that this event makes."""
 
 
@@ -93,7 +118,7 @@ class ViewStore(Protocol):
     async def get(self, database: str, id: str) -> Document | None:  # noqa: A002
         """Return the document (also one whose winner is deleted), or None if it never was."""
 
-    async def write(self, changes: Sequence[Change], checkpoint: int, schema: int) -> None:
+    async def write(self, changes: Sequence[Effect], checkpoint: int, schema: int) -> None:
         """Add all changes and move the checkpoint: all or nothing, and harmless when repeated."""
 
     async def databases(self) -> Sequence[str]:

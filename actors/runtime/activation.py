@@ -398,6 +398,13 @@ class ActorSystem:
         self._passivating.add(task)
         task.add_done_callback(self._passivating.discard)
 
+    async def dismiss(self, kind: str, key: str) -> None:
+        """Take an actor out of memory as soon as it is idle; its next message finds one made anew."""
+        while (cell := self._cells.get((kind, key))) is not None and not cell.idle:
+            await self._watch()
+        if cell is not None:
+            self._passivate(cell)
+
     async def run(self) -> None:
         """Sweep for ever; cancel to end."""
         while True:

@@ -49,6 +49,10 @@ class Parking:
         """Name the dispatcher that can try this consumer's reactions again."""
         self._dispatchers[consumer] = redispatch
 
+    def reread(self) -> None:
+        """Forget what was read of the log: it may say less now."""
+        self._state, self._version = Parked(), 0
+
     async def list(self) -> Sequence[ReactionParked]:
         """Return everything parked now, oldest first."""
         await self._refresh()

@@ -31,7 +31,7 @@ import pykka
 
 from actors.runtime.activation import ActorSystem, Name
 from actors.runtime.parking import Parking, describe
-from events.errors import AlreadyAnswered, Busy, MailioError
+from events.errors import AlreadyAnswered, Busy, Gone, MailioError
 from events.event import Recorded
 from events.log.log import Log, Origin
 from events.parking import Park
@@ -241,7 +241,8 @@ class Dispatcher:
         """Let one actor react once, for an operator who retries what was parked. Raises the actor's error."""
         targets = self._route(record) if (kind, key) == NOBODY else [(kind, key)]
         for target in targets:
-            with suppress(AlreadyAnswered):
+            # Nothing is filed any more for somebody who was erased.
+            with suppress(AlreadyAnswered, Gone):
                 await self._system.ask(*target, React(record))
 
     async def _read(self) -> None:

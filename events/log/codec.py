@@ -141,6 +141,11 @@ class Codec:
             position=position, stream=stream, version=version, event=event, metadata=metadata, hash=digest
         )
 
+    def is_readable(self, row: Row) -> bool:
+        """Whether a record about somebody is not sealed. Raises what `decode` raises."""
+        about = subjects(row.stream, self.decode(row).event)
+        return bool(about) and not sealing.is_sealed(self._state(row.state).payload)
+
     def _event(self, row: Row, state: State) -> Event:
         """Decode the payload, directly where its schema is the current one."""
         position, topic = row[0], row[3]

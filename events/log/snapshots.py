@@ -63,6 +63,10 @@ class SqliteSnapshots:
         except sqlite3.Error as error:
             raise StorageUnavailable("snapshots are not available now", repr(error)) from error
 
+    async def clear(self) -> None:
+        """Let go of all snapshots, files and all. Raises StorageUnavailable when that fails."""
+        self._begin_anew()
+
     def close(self) -> None:
         """Release the file."""
         self._connection.close()
@@ -91,6 +95,9 @@ class SqliteSnapshots:
         """Begin anew when the file is damaged; any other trouble is the disk's. Raises StorageUnavailable."""
         if not _is_damaged(error):
             raise StorageUnavailable("snapshots are not available now", repr(error)) from error
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self._connection.close()
         try:
             self._delete()

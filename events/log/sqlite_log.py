@@ -166,6 +166,19 @@ class SqliteLog:
             await asyncio.sleep(0)
         return records
 
+    async def unsealed(self, name: str) -> list[int]:
+        """Positions of records of one stream that are about somebody and readable without a key.
+
+        Programs before format 2 of the log wrote such.
+        """
+        positions: list[int] = []
+        after = 0
+        while rows := self._rows(_SELECT_STREAM, name, after, BATCH):
+            positions += (row.position for row in rows if self._codec.is_readable(row))
+            after = rows[-1].version
+            await asyncio.sleep(0)
+        return positions
+
     async def read(self, after: int, limit: int = BATCH, types: Collection[str] = ()) -> list[Recorded]:
         """Read durable events of all streams above position `after`, in order.
 

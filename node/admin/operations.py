@@ -6,6 +6,7 @@ result. The command line calls them through `node.admin.client`, wherever the no
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from itertools import islice
 from typing import Any
@@ -29,6 +30,9 @@ Operation = Callable[[Core, Arguments], AsyncIterator[Answer]]
 
 MAX_LISTED = 1_000
 """Messages in one answer of `mailbox.list`."""
+
+PROGRESS_SECONDS = 0.2
+"""Pause between two reports of work that takes long."""
 
 OPERATOR = "operator"
 """The actor of whatever an operator does."""
@@ -106,6 +110,17 @@ async def account_enable(core: Core, arguments: Arguments) -> AsyncIterator[Answ
     entry = await core.accounts.find(_text(arguments, "name"))
     await core.accounts.execute(entry.address, EnableAccount(), OPERATOR)
     yield {"address": entry.address, "enabled": True}
+
+
+async def account_erase(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
+    """Erase an account for good; reports what is being done, then what was."""
+    address = await core.erasure.address_of(_text(arguments, "name"))
+    leftovers = await core.erasure.leftovers(address)
+    erasing = asyncio.ensure_future(core.erasure.erase(address, _text(arguments, "reason", ""), OPERATOR))
+    while not erasing.done():
+        yield {"doing": core.erasure.doing}
+        await asyncio.wait({erasing}, timeout=PROGRESS_SECONDS)
+    yield msgspec.to_builtins(erasing.result()) | {"unsealed": msgspec.to_builtins(leftovers)}
 
 
 async def account_password(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
@@ -230,6 +245,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "account.show": account_show,
     "account.disable": account_disable,
     "account.enable": account_enable,
+    "account.erase": account_erase,
     "account.password": account_password,
     "mailbox.list": mailbox_list,
     "status": status,

@@ -5,16 +5,26 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from events.errors import Misconfigured
-from node.cli.context import context_of
-from node.cli.output import Json, console, moment, print_facts, print_json, print_table
+from events.errors import InvalidInput, Misconfigured
+from node.cli.context import Context, context_of
+from node.cli.output import (
+    Json,
+    console,
+    errors,
+    moment,
+    print_facts,
+    print_json,
+    print_table,
+    printable,
+)
 
-app = typer.Typer(help="Add, list, show, disable and enable accounts.", no_args_is_help=True)
+app = typer.Typer(help="Add, list, show, disable, enable and erase accounts.", no_args_is_help=True)
 
 PASSWORD_BYTES = 24
 """Randomness of a database password that the command makes: 192 bits, 32 characters."""
@@ -190,3 +200,66 @@ def password(context: typer.Context, name: Name) -> None:
     fresh = secrets.token_urlsafe(PASSWORD_BYTES)
     context_of(context).carry_out("account.password", {"name": name, "databasePassword": fresh})
     print(fresh)
+
+
+@app.command()
+def erase(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Email or Mailio address of the account.")],
+    reason: Annotated[
+        str, typer.Option(help="Why. Stays in the log and readable: do not write who it was.")
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Erase an account and all that belongs to it. There is no way back.
+
+    The key under which its events and blobs are sealed is destroyed, its blobs are overwritten, its
+    documents leave the views. What others got of the same mails stays theirs. The email is not given to
+    anybody again. Backups that were made before still hold everything: delete them.
+
+    Example: mailio-node account erase someone@alpha.example --reason "request 17"
+    """
+    ours = context_of(context)
+    if not yes:
+        _confirm(name)
+    answer = _erased(ours, name, reason)
+    if as_json:
+        print_json(answer)
+        return
+    console.print(f"{answer['address']} is erased: {answer['blobs']} blobs, {answer['bytes']:,} bytes")
+    for view in answer["behind"]:
+        console.print(f"{view} does not answer; it follows when it does")
+    _print_unsealed(answer["unsealed"])
+
+
+def _confirm(name: str) -> None:
+    """Have the name typed again. Raises InvalidInput when it is another."""
+    typed = typer.prompt(f"Everything of {printable(name)} will be gone for good. Type the name again")
+    if typed.strip() != name:
+        raise InvalidInput("that is another name: nothing was erased")
+
+
+def _erased(ours: Context, name: str, reason: str) -> dict[str, Any]:
+    from node.admin.client import carry_out
+
+    with errors.status("erasing") if errors.is_terminal else nullcontext() as shown:
+
+        def show(report: dict[str, Any]) -> None:
+            if shown is not None:
+                shown.update(report["doing"])
+
+        return carry_out(ours.settings, "account.erase", {"name": name, "reason": reason}, show)
+
+
+def _print_unsealed(unsealed: dict[str, Any]) -> None:
+    """Say what could not be erased, because an older program had stored it without a key."""
+    if not unsealed["records"]:
+        return
+    console.print(
+        f"{unsealed['records']} records and {unsealed['blobs']} blobs of an older program were not sealed: "
+        "they are still readable"
+    )
+    console.print(f"  positions in the log: {', '.join(map(str, unsealed['positions']))}")
+    if unsealed["names"]:
+        console.print(f"  blobs: {', '.join(unsealed['names'])}", soft_wrap=True)

@@ -70,7 +70,8 @@ def verify(context: typer.Context, as_json: Json = False) -> None:
         print_json(report)
     else:
         console.print(f"log: {report['events']} events, {report['log']}")
-        console.print(f"blobs: {report['blobs']} blobs, {report['blobState']}")
+        erased = f" and {report['erasedBlobs']} erased ones" if report["erasedBlobs"] else ""
+        console.print(f"blobs: {report['blobs']} blobs{erased}, {report['blobState']}")
     if report["damaged"]:
         raise typer.Exit(1)
 

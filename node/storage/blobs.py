@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
+
+import msgspec
 
 NAME_PATTERN = re.compile(r"[0-9a-f]{64}")
 """What a blob name looks like. Anything else names nothing."""
@@ -24,6 +26,20 @@ def blob_name(body: bytes) -> str:
 def is_blob_name(name: str) -> bool:
     """Tell whether `name` has the form of a blob name."""
     return NAME_PATTERN.fullmatch(name) is not None
+
+
+class Erasure(msgspec.Struct, frozen=True):
+    """What was erased: blobs, and their stored bytes."""
+
+    blobs: int = 0
+    bytes: int = 0
+
+
+Start = Callable[[int], bytes]
+"""Gives the first bytes of a stored blob, as many as asked for where it has so many."""
+
+Doomed = Callable[[Start], bool]
+"""Says whether a blob is to be erased, by its first bytes."""
 
 
 class Blobs(Protocol):
@@ -56,6 +72,9 @@ class BlobStore(Protocol):
         Raises NotFound, Gone for an erased one, CorruptRecord when the stored bytes no longer match the
         name, and StorageUnavailable when the medium can't be read.
         """
+
+    async def erase(self, doomed: Doomed) -> Erasure:
+        """Overwrite blobs for good; harmless when repeated. Their names then mean Gone."""
 
     async def size(self, name: str) -> int | None:
         """Length of a blob in bytes, or None when there is no such blob."""

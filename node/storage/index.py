@@ -12,6 +12,9 @@ from events.errors import StorageUnavailable
 from node.storage.appender import sync_folder
 from node.storage.segments import HEADER_SIZE, Place
 
+INDEX_FILE = "index.sqlite"
+"""Name of the index in the folder of the segments."""
+
 SCHEMA = 1
 """Raised when the tables change; an index of another schema is built anew."""
 
@@ -30,11 +33,21 @@ INSERT INTO progress VALUES (0, 0);
 
 
 class Entry(NamedTuple):
-    """What the index knows of a blob. A damaged one is never taken for stored."""
+    """What the index knows of a blob. One that is damaged or erased is never taken for stored."""
 
     name: bytes
     place: Place
     damaged: bool = False
+    erased: bool = False
+
+    @property
+    def state(self) -> int:
+        """The column `damaged`: 0 sound, 1 damaged, 2 erased."""
+        return 2 if self.erased else int(self.damaged)
+
+
+def _entry(name: bytes, segment: int, offset: int, length: int, state: int) -> Entry:
+    return Entry(name, Place(segment, offset, length), state == 1, state == 2)
 
 
 def boot_id() -> str:
@@ -102,7 +115,7 @@ class BlobIndex:
             row = self._connection.execute(sql, (name,)).fetchone()
         except sqlite3.Error as error:
             raise self._unavailable(error) from error
-        return None if row is None else Entry(name, Place(*row[:3]), bool(row[3]))
+        return None if row is None else _entry(name, *row)
 
     def add(self, entries: Sequence[Entry], segment: int, offset: int) -> None:
         """Add entries (the newest place of a name stands) and move the mark, in one transaction."""
@@ -125,6 +138,15 @@ class BlobIndex:
         except sqlite3.Error as error:
             raise self._unavailable(error) from error
 
+    def mark_erased(self, names: Sequence[bytes]) -> None:
+        """Remember that blobs were erased on purpose."""
+        try:
+            self._connection.executemany(
+                "UPDATE blob SET damaged = 2 WHERE name = ?", [(name,) for name in names]
+            )
+        except sqlite3.Error as error:
+            raise self._unavailable(error) from error
+
     def entries(self) -> Iterator[Entry]:
         """All blobs in the order in which they lie on disk."""
         return self._select("ORDER BY segment, offset")
@@ -137,7 +159,7 @@ class BlobIndex:
         sql = f"SELECT name, segment, offset, length, damaged FROM blob {condition}"  # noqa: S608 - constants
         try:
             for row in self._connection.execute(sql, values):
-                yield Entry(row[0], Place(*row[1:4]), bool(row[4]))
+                yield _entry(*row)
         except sqlite3.Error as error:
             raise self._unavailable(error) from error
 
@@ -175,7 +197,7 @@ class BlobIndex:
 
     def _insert(self, entries: Sequence[Entry]) -> None:
         values = ",".join(["(?,?,?,?,?)"] * len(entries))
-        flat = [value for e in entries for value in (e.name, *e.place, e.damaged)]
+        flat = [value for e in entries for value in (e.name, *e.place, e.state)]
         self._connection.execute(f"INSERT OR REPLACE INTO blob VALUES {values}", flat)  # noqa: S608 - only marks
 
     def _unavailable(self, error: Exception) -> StorageUnavailable:

@@ -20,14 +20,13 @@ import structlog
 
 from events.errors import Busy, CorruptRecord, NotFound, StorageUnavailable
 from node.storage.appender import SEGMENT_BYTES, Appender, Sync, sync_folder
-from node.storage.blobs import is_blob_name
-from node.storage.index import BlobIndex, Entry
-from node.storage.reading import Verified, read_record, verify_entries
+from node.storage.blobs import Doomed, Erasure, is_blob_name
+from node.storage.erasing import find_doomed, overwrite
+from node.storage.index import INDEX_FILE, BlobIndex, Entry
+from node.storage.reading import Verified, erased, read_record, verify_entries
 from node.storage.recent import Recent
 from node.storage.recovery import Recovery, recover
 from node.storage.segments import Place
-
-INDEX_FILE = "index.sqlite"
 
 PENDING_BYTES = 256 << 20
 """Bodies accepted and not yet synced; above it writers are told to come again, so memory stays bounded."""
@@ -136,6 +135,8 @@ class LocalBlobs:
         entry = self._find(name)
         if entry is None:
             raise NotFound("no such blob", repr(name))
+        if entry.erased:
+            raise erased(entry.name)
         try:
             read = partial(read_record, self.folder, entry.name, entry.place)
             return read() if entry.place.length <= OFF_LOOP_BYTES else await asyncio.to_thread(read)
@@ -144,10 +145,20 @@ class LocalBlobs:
             self._index.mark_damaged(entry.name)
             raise
 
+    async def erase(self, doomed: Doomed) -> Erasure:
+        """See `BlobStore.erase`. Looks at every blob, in a thread; writers go on meanwhile."""
+        self._flush_index()
+        found = await asyncio.to_thread(find_doomed, self.folder, doomed)
+        await asyncio.to_thread(overwrite, self.folder, found)
+        for entry in found:
+            self._recent.forget(entry.name.hex())
+        self._index.mark_erased([entry.name for entry in found])
+        return Erasure(len(found), sum(entry.place.length for entry in found))
+
     async def size(self, name: str) -> int | None:
         """See `BlobStore.size`."""
         entry = self._find(name)
-        return None if entry is None else entry.place.length
+        return None if entry is None or entry.erased else entry.place.length
 
     async def close(self) -> None:
         """Finish what is being written, then release the files."""
@@ -175,7 +186,7 @@ class LocalBlobs:
         if digest in self._fresh:
             return True
         entry = self._index.find(digest)
-        return entry is not None and not entry.damaged
+        return entry is not None and not entry.state
 
     def _gather(self, new: dict[bytes, bytes]) -> _Batch:
         added = sum(map(len, new.values()))

@@ -9,31 +9,36 @@ from pathlib import Path
 
 import msgspec
 
-from events.errors import CorruptRecord, MailioError, NotFound, StorageUnavailable
+from events.errors import CorruptRecord, Gone, MailioError, NotFound, StorageUnavailable
 from node.storage.blobs import is_blob_name
 from node.storage.index import BlobIndex, Entry
-from node.storage.segments import HEADER_SIZE, Kind, Place, segment_numbers, segment_path, walk
+from node.storage.segments import HEADER_SIZE, Kind, Place, parse_header, segment_numbers, segment_path, walk
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
-    """One checked blob, and how far the check has come. `problem` is empty when it is sound."""
+    """One checked blob, and how far the check has come. `problem` is empty when it is sound, or erased."""
 
     name: str
     length: int
     checked: int
     total: int
     problem: str = ""
+    erased: bool = False
 
 
 def read_record(folder: Path, digest: bytes, place: Place) -> bytes:
     """Read a body and compare it with its name.
 
-    Raises CorruptRecord naming the blob, StorageUnavailable when the segment can't be read.
+    Raises CorruptRecord naming the blob, Gone when it was erased, StorageUnavailable when the segment
+    can't be read.
     """
     try:
         fd = os.open(segment_path(folder, place.segment), os.O_RDONLY | os.O_CLOEXEC)
         try:
             body = os.pread(fd, place.length, place.offset + HEADER_SIZE)
+            if hashlib.sha256(body).digest() == digest:
+                return body
+            found = parse_header(os.pread(fd, HEADER_SIZE, place.offset))
         finally:
             os.close(fd)
     except FileNotFoundError as error:
@@ -42,9 +47,14 @@ def read_record(folder: Path, digest: bytes, place: Place) -> bytes:
         raise StorageUnavailable("storage is not readable now", f"blob {digest.hex()}: {error}") from error
     if len(body) != place.length:
         raise _corrupt(digest, place, "the segment is too short")
-    if hashlib.sha256(body).digest() != digest:
-        raise _corrupt(digest, place, "the content has changed")
-    return body
+    if found is not None and found.erased and found.digest == digest:
+        raise erased(digest)
+    raise _corrupt(digest, place, "the content has changed")
+
+
+def erased(digest: bytes) -> Gone:
+    """Say that a blob was erased."""
+    return Gone("this content was erased", f"blob {digest.hex()}")
 
 
 def verify_entries(folder: Path, index: BlobIndex) -> Iterator[Verified]:
@@ -52,14 +62,21 @@ def verify_entries(folder: Path, index: BlobIndex) -> Iterator[Verified]:
     total = index.count()[1]
     checked = 0
     for entry in index.entries():
-        problem = ""
+        problem, gone = "", False
         try:
             read_record(folder, entry.name, entry.place)
+        except Gone:
+            gone = True
         except MailioError as error:
             problem = error.private
         checked += entry.place.length
         yield Verified(
-            name=entry.name.hex(), length=entry.place.length, checked=checked, total=total, problem=problem
+            name=entry.name.hex(),
+            length=entry.place.length,
+            checked=checked,
+            total=total,
+            problem=problem,
+            erased=gone,
         )
 
 

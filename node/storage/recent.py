@@ -25,3 +25,9 @@ class Recent:
     def get(self, name: str) -> bytes | None:
         """Return a body that is still remembered."""
         return self._bodies.get(name)
+
+    def forget(self, name: str) -> None:
+        """Let go of a body that was erased."""
+        body = self._bodies.pop(name, None)
+        if body is not None:
+            self._bytes -= len(body)

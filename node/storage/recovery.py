@@ -113,7 +113,7 @@ class _Walker:
             if known is not None and not known.damaged:
                 return
         place = Place(self.number, span.offset, span.end - span.offset - HEADER_SIZE)
-        self._entries.append(Entry(span.digest, place, damaged))
+        self._entries.append(Entry(span.digest, place, damaged, span.kind is Kind.ERASED))
         self.indexed += 1
         if len(self._entries) >= _BATCH:
             self.flush()

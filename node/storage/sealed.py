@@ -12,10 +12,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
-from events.errors import CorruptRecord, Gone, Misconfigured
+from events.errors import CorruptRecord, Gone, Misconfigured, NotFound
 from events.log.sealing import SealBroken
 from node.crypto.envelope import Envelopes, head_size, key_ids
-from node.storage.blobs import BlobStore, blob_name
+from node.storage.blobs import BlobStore, Erasure, Start, blob_name
 
 MARK: Final = b"\x00mlsl1\r\n"
 """No mail and no JSON document begins like this."""
@@ -96,6 +96,22 @@ class SealedBlobs(SealedReader):
     async def keep(self, *stored: Stored) -> None:
         """Store what was sealed; return when it is synced. Raises what `BlobStore.write` raises."""
         await self._writer.write(*(each.sealed for each in stored))
+
+    async def erase(self, destroyed: frozenset[bytes]) -> Erasure:
+        """Overwrite what only destroyed keys (by their ids) could open; harmless when repeated."""
+
+        def doomed(start: Start) -> bool:
+            length = head_length(start(LONGEST_START))
+            return bool(length) and destroyed.issuperset(owners_of(start(length)))
+
+        return await self._writer.erase(doomed)
+
+    async def is_sealed(self, name: str) -> bool:
+        """Whether a blob is sealed; one that is not there, or was erased, shows nothing either."""
+        try:
+            return (await self._store.read(name)).startswith(MARK)
+        except NotFound:
+            return True
 
     async def _sealed(self, body: bytes, owners: Sequence[str]) -> bytes:
         if len(body) > OFF_LOOP_BYTES:

@@ -2,7 +2,7 @@
 
 A segment is a sequence of records: a header of 48 bytes (magic, body length, SHA-256 of the body,
 CRC-32 of the header before it; big-endian), then the body. Files are called `000001.seg`, `000002.seg` …
-and only the last one grows.
+and only the last one grows. Where a body was erased, another magic says so, and zeros stand in its place.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 MAGIC = b"MBL1"
+ERASED_MAGIC = b"MBL0"
 _CHECKED = struct.Struct(">4sQ32s")
 _CHECKSUM = struct.Struct(">I")
 HEADER_SIZE = _CHECKED.size + _CHECKSUM.size
@@ -49,6 +50,8 @@ class Kind(Enum):
     """A record whose body matches its hash (or was not asked to be checked)."""
     DAMAGED = "damaged"
     """A record of full length whose body does not match its hash."""
+    ERASED = "erased"
+    """A record whose body was overwritten on purpose."""
     GARBAGE = "garbage"
     """Bytes that are no record: a torn tail when they reach the end of the file."""
 
@@ -62,21 +65,29 @@ class Span(NamedTuple):
     digest: bytes = b""
 
 
-def header(digest: bytes, length: int) -> bytes:
+class Header(NamedTuple):
+    """What stands before a body: its binary SHA-256, its length, and whether it was erased."""
+
+    digest: bytes
+    length: int
+    erased: bool = False
+
+
+def header(digest: bytes, length: int, *, erased: bool = False) -> bytes:
     """Encode a record's header."""
-    checked = _CHECKED.pack(MAGIC, length, digest)
+    checked = _CHECKED.pack(ERASED_MAGIC if erased else MAGIC, length, digest)
     return checked + _CHECKSUM.pack(zlib.crc32(checked))
 
 
-def parse_header(raw: bytes) -> tuple[bytes, int] | None:
-    """Return (digest, body length) of a sound header, else None."""
-    if len(raw) < HEADER_SIZE or not raw.startswith(MAGIC):
+def parse_header(raw: bytes) -> Header | None:
+    """Decode a sound header, else None."""
+    if len(raw) < HEADER_SIZE or not raw.startswith((MAGIC, ERASED_MAGIC)):
         return None
     checked = raw[: _CHECKED.size]
     if _CHECKSUM.unpack_from(raw, _CHECKED.size)[0] != zlib.crc32(checked):
         return None
-    _, length, digest = _CHECKED.unpack(checked)
-    return digest, length
+    magic, length, digest = _CHECKED.unpack(checked)
+    return Header(digest, length, magic == ERASED_MAGIC)
 
 
 def segment_path(folder: Path, number: int) -> Path:
@@ -109,11 +120,12 @@ def walk(fd: int, start: int = 0, *, check: bool) -> Iterator[Span]:
 
 def _record(fd: int, offset: int, size: int, *, check: bool) -> Span | None:
     parsed = parse_header(os.pread(fd, HEADER_SIZE, offset))
-    if parsed is None or offset + HEADER_SIZE + parsed[1] > size:
+    if parsed is None or offset + HEADER_SIZE + parsed.length > size:
         return None
-    digest, length = parsed
-    sound = not check or _hash(fd, offset + HEADER_SIZE, length) == digest
-    return Span(Kind.SOUND if sound else Kind.DAMAGED, offset, offset + HEADER_SIZE + length, digest)
+    digest, length, erased = parsed
+    sound = not check or erased or _hash(fd, offset + HEADER_SIZE, length) == digest
+    kind = Kind.ERASED if erased else Kind.SOUND if sound else Kind.DAMAGED
+    return Span(kind, offset, offset + HEADER_SIZE + length, digest)
 
 
 def _hash(fd: int, offset: int, length: int) -> bytes:

@@ -10,7 +10,7 @@ import msgspec
 from events.errors import InvalidInput
 from projections.revision import Outcome, RevisionTree
 from projections.stores.rows import content_bytes, indexed, packed, unpacked
-from projections.view_store import Change, Revision
+from projections.view_store import Change, Forget, Revision
 
 
 class Counters(msgspec.Struct):
@@ -64,9 +64,38 @@ class Batch:
                 f"{change.database}/{change.id} at {change.seq}: {error}",
             ) from error
 
+    def forget(self, forget: Forget) -> None:
+        """Delete documents with all their revisions, so that nothing shows that they ever were."""
+        row = self._sql("SELECT number FROM database WHERE name = ?", (forget.database,)).fetchone()
+        if row is None:
+            return
+        database = self._database(forget.database)
+        rows = self._sql("SELECT id FROM document WHERE database = ?", (database.number,)).fetchall()
+        for (id_,) in rows:
+            if forget.whole or forget.concerns(id_):
+                self._delete(database, id_)
+        self._changed.add(forget.database)
+        if forget.whole or not database.update_seq:
+            self._drop(forget.database, database.number)
+
+    def _delete(self, database: Counters, id: str) -> None:  # noqa: A002 - CouchDB's word
+        stored = self._stored(database.number, id)
+        assert stored is not None
+        database.used_bytes -= sum(map(_used, self._contents(stored).values()))
+        self._count(database, stored.deleted, -1)
+        self._sql("DELETE FROM loser WHERE document = ?", (stored.number,))
+        self._sql("DELETE FROM document WHERE number = ?", (stored.number,))
+        last = self._sql("SELECT max(seq) FROM document WHERE database = ?", (database.number,)).fetchone()
+        database.update_seq = last[0] or 0
+
+    def _drop(self, name: str, number: int) -> None:
+        self._sql("DELETE FROM local_document WHERE database = ?", (name,))
+        self._sql("DELETE FROM database WHERE number = ?", (number,))
+        del self._databases[name]
+
     def finish(self, checkpoint: int, schema: int) -> frozenset[str]:
         """Write counters, checkpoint and schema; return the names of the databases that changed."""
-        for name in self._changed:
+        for name in self._changed & self._databases.keys():
             row = self._databases[name]
             self._sql(
                 "UPDATE database SET update_seq = ?, doc_count = ?, deleted_count = ?, used_bytes = ? "

@@ -19,9 +19,10 @@ import msgspec
 
 from events.errors import InvalidInput, MailioError, Misconfigured, StorageUnavailable
 from projections.revision import RevisionTree, require_path
+from projections.stores.couch_forgetting import existing, purge
 from projections.stores.couch_http import REQUEST_SECONDS, RETRY_DELAYS, CouchClient
 from projections.stores.reading import PARKED_LIMIT
-from projections.view_store import Attachment, Change, Document, Revision
+from projections.view_store import Attachment, Change, Document, Effect, Forget, Revision
 
 BULK_BYTES: Final = 8 * 1024 * 1024
 """Size at which a `_bulk_docs` request is sent; one document with larger attachments goes alone."""
@@ -191,13 +192,42 @@ class CouchdbStore:
 
     # Writing
 
-    async def write(self, changes: Sequence[Change], checkpoint: int, schema: int) -> None:
-        """Add all changes, then move the checkpoint; harmless when repeated.
+    async def write(self, changes: Sequence[Effect], checkpoint: int, schema: int) -> None:
+        """Add all changes, forget what is to be forgotten, move the checkpoint; harmless when repeated.
 
         A failure may leave some of the changes in the server but never the checkpoint: the same batch
         completes it. Raises StorageUnavailable, Misconfigured, LimitExceeded, InvalidInput, and what
         the blobs raise.
         """
+        added = [change for change in changes if not isinstance(change, Forget)]
+        await self._add(added)
+        for change in changes:
+            if isinstance(change, Forget):
+                await self._forget(change)
+        await self._save_progress(checkpoint, schema)
+
+    async def _forget(self, forget: Forget) -> None:
+        """Remove documents, or a database with the descriptors of all its attachments."""
+        database = self._prefix + forget.database
+        if not forget.whole:
+            leaves = {id_: revs async for id_, revs in self._leaves(forget.database) if forget.concerns(id_)}
+            await purge(self._client, database, leaves)
+            return
+        await purge(
+            self._client, self._state, await existing(self._client, self._state, self._records(forget))
+        )
+        await self._client.ask("DELETE", database, expected=(404,))
+        self._known.discard(forget.database)
+
+    async def _records(self, forget: Forget) -> AsyncIterator[str]:
+        """Ids of what the store has noted about a database: its name, and each attachment's descriptor."""
+        yield f"database:{forget.database}"
+        async for document in self.documents(forget.database):
+            for leaf in document.tree.leaves():
+                for rev in document.tree.ancestry(leaf):
+                    yield _descriptor_id(forget.database, document.id, rev)
+
+    async def _add(self, changes: Sequence[Change]) -> None:
         for change in changes:
             require_path(change.revisions)
         grouped: dict[str, list[Change]] = {}
@@ -213,7 +243,6 @@ class CouchdbStore:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        await self._save_progress(checkpoint, schema)
 
     async def _write_database(
         self, gate: asyncio.Semaphore, database: str, changes: Sequence[Change]

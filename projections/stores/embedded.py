@@ -24,9 +24,9 @@ from projections.revision import REVS_LIMIT
 from projections.stores import comparison, generations, local_documents
 from projections.stores.batch import Batch
 from projections.stores.reading import StoreReader
-from projections.stores.schema import WAL_BYTES, connect, errors_of, log_path, prepare, translated
+from projections.stores.schema import WAL_BYTES, connect, errors_of, log_path, prepare, touch, translated
 from projections.stores.waiting import Waiting
-from projections.view_store import Change, Document
+from projections.view_store import Document, Effect, Forget
 
 T = TypeVar("T")
 
@@ -119,7 +119,7 @@ class EmbeddedStore(StoreReader):
 
     # Writing
 
-    async def write(self, changes: Sequence[Change], checkpoint: int, schema: int) -> None:
+    async def write(self, changes: Sequence[Effect], checkpoint: int, schema: int) -> None:
         """Add all changes and move the checkpoint: all or nothing, and harmless when repeated.
 
         Raises InvalidInput for malformed changes, StorageUnavailable when the disk is full or fails,
@@ -127,18 +127,24 @@ class EmbeddedStore(StoreReader):
         """
         changed: Iterable[str] = ()
         try:
-            size = sum(len(change.body) + ROW_BYTES for change in changes)
+            size = sum(map(_bytes, changes))
             async with self._transaction(size) as connection:
                 batch = Batch(connection, self._revs_limit)
                 for count, change in enumerate(changes, 1):
-                    batch.add(change)
+                    if isinstance(change, Forget):
+                        batch.forget(change)
+                    else:
+                        batch.add(change)
                     if count % SLICE == 0:
                         await asyncio.sleep(0)
                 changed = batch.finish(checkpoint, schema)
         finally:
             # A cancelled COMMIT may have succeeded; forgetting and waking too often is harmless.
             for change in changes:
-                self._known.pop((change.database, change.id), None)
+                if isinstance(change, Forget):
+                    self._known.clear()
+                else:
+                    self._known.pop((change.database, change.id), None)
             self._waiting.wake(changed)
 
     async def put_local(
@@ -183,8 +189,7 @@ class EmbeddedStore(StoreReader):
         `size` is about how many bytes it writes.
         """
         async with self._writing:
-            if self._closed or self._readonly:
-                raise StorageUnavailable("the view store is not open for writing", str(self._path))
+            self._require_writable()
             connection = self._writer
             try:
                 connection.execute("BEGIN IMMEDIATE")
@@ -276,19 +281,41 @@ class EmbeddedStore(StoreReader):
         """
         await asyncio.to_thread(prepare, rebuilt, readonly=False)
         async with self._writing:
-            if self._closed or self._readonly:
-                raise StorageUnavailable("the view store is not open for writing", str(self._path))
-            old = self._path.resolve()
-            with errors_of(self._path):
-                await self._in_thread(_finish, rebuilt, old)
-                generations.replace(self._path, rebuilt)
-                retired = {self._reader, self._writer}
-                self._connect()
-            for connection in retired:
-                await self._in_thread(connection.close)
-            if old != self._path.resolve():
-                generations.remove(old)
+            self._require_writable()
+            await self._replace(rebuilt)
         self._waiting.wake_all()
+
+    async def scrub(self) -> None:
+        """Write the file anew: what was deleted is then in no free page and no write-ahead log any more.
+
+        Readers go on; who writes waits. Raises StorageUnavailable when there is no room for a second copy.
+        """
+        copy = self._path.with_name(f"{self._path.name}.copy")
+        async with self._writing:
+            self._require_writable()
+            try:
+                with errors_of(self._path):
+                    await self._in_thread(_copied, self._writer, copy)
+                await self._replace(copy)
+            finally:
+                generations.remove(copy)
+
+    async def _replace(self, fresh: Path) -> None:
+        """Put a complete file in the place of this one."""
+        old = self._path.resolve()
+        with errors_of(self._path):
+            await self._in_thread(_finish, fresh, old)
+            generations.replace(self._path, fresh)
+            retired = {self._reader, self._writer}
+            self._connect()
+        for connection in retired:
+            await self._in_thread(connection.close)
+        if old != self._path.resolve():
+            generations.remove(old)
+
+    def _require_writable(self) -> None:
+        if self._closed or self._readonly:
+            raise StorageUnavailable("the view store is not open for writing", str(self._path))
 
     async def close(self) -> None:
         """Release the store after the transaction that is under way; who waits is told."""
@@ -303,6 +330,11 @@ class EmbeddedStore(StoreReader):
             self._thread.shutdown()
 
 
+def _bytes(change: Effect) -> int:
+    """Return about how many bytes a change writes; who forgets a database may have much to do."""
+    return SMALL_BYTES + 1 if isinstance(change, Forget) else len(change.body) + ROW_BYTES
+
+
 def _moved(connection: sqlite3.Connection) -> None:
     """Move the write-ahead log. Its answer is read: unread, it would keep the next COMMIT from ending."""
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
@@ -310,6 +342,18 @@ def _moved(connection: sqlite3.Connection) -> None:
 
 def _taken(steps: Iterator[tuple[str, str] | None]) -> list[tuple[str, str] | None]:
     return list(islice(steps, COMPARE_SLICE))
+
+
+def _copied(connection: sqlite3.Connection, copy: Path) -> None:
+    """Write what is stored, and nothing else, to a new file."""
+    generations.remove(copy)
+    touch(copy)
+    connection.execute("VACUUM INTO ?", (str(copy),))
+    fd = os.open(copy, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _finish(rebuilt: Path, current: Path) -> None:

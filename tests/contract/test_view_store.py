@@ -16,7 +16,7 @@ import pytest
 from events.errors import InvalidInput
 from projections.stores.couchdb import CouchdbStore
 from projections.stores.embedded import EmbeddedStore
-from projections.view_store import Document, ViewStore
+from projections.view_store import Document, Forget, ViewStore
 from tests.fakes.view_changes import DATABASE, MemoryBlobs, change
 from tests.servers.couchdb import couchdb_server
 
@@ -303,3 +303,38 @@ async def test_two_batches_give_the_same_as_one(bench: Bench) -> None:
     ]
     await bench.store.write(copies, 3, 1)
     assert [each async for each in bench.store.documents("userdb-62")] == parts
+
+
+# Forgetting
+
+
+async def ids(store: ViewStore, database: str) -> list[str]:
+    """Ids of the documents that are not deleted: some servers can't forget a deletion."""
+    return [d.id async for d in store.documents(database) if not d.winner.deleted]
+
+
+async def test_a_database_is_forgotten_with_everything_in_it(bench: Bench) -> None:
+    file = bench.blobs.attachment("a.txt", b"text")
+    first = change("a", 1, n=0)
+    second = change("a", 2, *first.revisions, n=1, attachments=(file,))
+    other = change("b", 3, database="userdb-62", n=2)
+    await bench.store.write([first, second, other], 3, 1)
+    for _ in range(2):  # a repeated batch changes nothing
+        await bench.store.write([Forget(database=DATABASE)], 4, 1)
+        assert await bench.store.get(DATABASE, "a") is None
+        assert await ids(bench.store, DATABASE) == []
+        assert await bench.store.databases() == ["userdb-62"]
+        assert await ids(bench.store, "userdb-62") == ["b"]
+    assert await (await bench.reopened()).databases() == ["userdb-62"]
+    assert await bench.store.checkpoint() == 4
+
+
+async def test_documents_are_forgotten_by_id_and_by_the_end_of_their_ids(bench: Bench) -> None:
+    changes = [change(id_, seq, n=seq) for seq, id_ in enumerate(("x:1", "y:1", "x:2", "one", "two"), 1)]
+    await bench.store.write(changes, 5, 1)
+    await bench.store.write([Forget(database=DATABASE, id="one")], 6, 1)
+    assert await ids(bench.store, DATABASE) == ["two", "x:1", "x:2", "y:1"]
+    await bench.store.write([Forget(database=DATABASE, ending=":1")], 7, 1)
+    assert await ids(bench.store, DATABASE) == ["two", "x:2"]
+    await bench.store.write([Forget(database="userdb-63", id="nothing there")], 8, 1)
+    assert await bench.store.checkpoint() == 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 from events.mailbox import FileMessage, MessageFiled, decide, initial
 from events.policy import Standing, Transport
 from projections.userdb import UserDatabases
+from projections.view_store import Change
 from tests.factories import OWNER, Blobs, recorded
 
 
@@ -25,4 +26,5 @@ async def test_a_filed_message_counts_as_many_bytes_as_its_document_has() -> Non
     (event,) = decide(initial(OWNER), command)
     assert isinstance(event, MessageFiled)
     (change,) = await UserDatabases(blobs).apply(recorded(event, stream=f"mailbox-{OWNER}"), Nothing())
+    assert isinstance(change, Change)
     assert event.size == len(change.body)

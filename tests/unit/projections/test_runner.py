@@ -19,7 +19,7 @@ from projections.feeder import RunnerLimits
 from projections.runner import RebuildNeeded, Runner
 from projections.stores.embedded import EmbeddedStore
 from projections.userdb import UserDatabases
-from projections.view_store import Change, Documents
+from projections.view_store import Documents, Effect
 from tests.factories import (
     ORIGIN,
     OWNER,
@@ -42,7 +42,7 @@ class Store(EmbeddedStore):
     faults: list[Exception]
     batches: list[int]
 
-    async def write(self, changes: Sequence[Change], checkpoint: int, schema: int) -> None:
+    async def write(self, changes: Sequence[Effect], checkpoint: int, schema: int) -> None:
         if self.faults:
             raise self.faults.pop(0)
         await super().write(changes, checkpoint, schema)
@@ -346,7 +346,7 @@ async def test_a_defect_of_the_store_stops_the_runner_and_parks_nothing(bench: B
 
 async def test_a_defect_of_the_view_parks_the_event(bench: Bench) -> None:
     class Broken(UserDatabases):
-        async def apply(self, record: Recorded, documents: Documents) -> Sequence[Change]:
+        async def apply(self, record: Recorded, documents: Documents) -> Sequence[Effect]:
             if record.position == 1:
                 raise ZeroDivisionError("line\nbreak")
             return await super().apply(record, documents)

@@ -8,6 +8,7 @@ from events.identity import userdb_name
 from events.policy import Folder, Reason
 from projections.stores.embedded import EmbeddedStore
 from projections.userdb import UserDatabases, spliced
+from projections.view_store import Change
 from tests.factories import (
     OTHER,
     OWNER,
@@ -65,6 +66,8 @@ async def test_the_same_message_has_the_same_revision_wherever_it_is_built(blobs
         (await UserDatabases(blobs).apply(recorded(filed, position), None))[0]  # type: ignore[arg-type]
         for position in (1, 99)
     ]
+    assert isinstance(one, Change)
+    assert isinstance(other, Change)
     assert one.revisions == other.revisions
     assert one.seq != other.seq
 
