@@ -27,6 +27,7 @@ from events.log.snapshots import SqliteSnapshots
 from events.log.sqlite_log import SqliteLog, bound_vault
 from node.acceptance import Acceptance
 from node.accounts import Accounts
+from node.attestation import Attestor
 from node.crypto.email_hash import EmailHasher
 from node.crypto.envelope import Envelopes
 from node.crypto.keys import ServerKeys, load_or_create_server_keys
@@ -35,6 +36,7 @@ from node.crypto.passwords import Passwords
 from node.crypto.scrypt_pool import ScryptPool
 from node.crypto.tokens import TokenIssuer
 from node.crypto.vault import Vault, vault_path
+from node.filing import report_filing
 from node.mime.reading import BlobMailReader
 from node.settings import Settings
 from node.storage.checkpoints import FileCheckpoints
@@ -81,6 +83,8 @@ class Core:
         self.dispatcher = self._dispatcher(data)
         self.accounts = self._accounts()
         self.acceptance = self._acceptance()
+        domain = settings.node.server_domain
+        self.attestor = Attestor(self.log, self.keys, domain, self.clock, settings.log)
         self._tasks: list[asyncio.Task[None]] = []
 
     def _keys(self, path: Path) -> ServerKeys:
@@ -102,7 +106,14 @@ class Core:
         system.register(
             mailbox.KIND,
             lambda key: MailboxActor(
-                key, log, snapshots, reader=reader, books=system, clock=self.clock, goodreads_percent=percent
+                key,
+                log,
+                snapshots,
+                reader=reader,
+                books=system,
+                clock=self.clock,
+                goodreads_percent=percent,
+                told=report_filing,
             ),
         )
         return system
@@ -157,6 +168,7 @@ class Core:
         await self.dispatcher.resume()
         self._tasks = [asyncio.create_task(self.dispatcher.run(), name="dispatcher")]
         self._tasks.append(asyncio.create_task(self.actors.run(), name="actors"))
+        self._tasks.append(asyncio.create_task(self.attestor.run(), name="attestor"))
         for name, runner in self.views.runners.items():
             self._tasks.append(asyncio.create_task(runner.run(), name=f"view {name}"))
         couchdb = self.settings.couchdb
@@ -170,14 +182,15 @@ class Core:
         for task in done:
             task.result()
 
-    async def close(self) -> None:
+    async def close(self, *, attest: bool = False) -> None:
         """Finish what was begun, then release everything, in the order in which it stands on each other.
 
-        What does not end within `DRAIN_SECONDS` is left: the log brings it back at the next start.
+        With `attest`, the log as it is in the end is signed, if anything is new in it. What does not end
+        within `DRAIN_SECONDS` is left: the log brings it back at the next start.
         """
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                await self._drain()
+                await self._drain(attest=attest)
         except TimeoutError:
             _messages.warning("not everything ended in time; the next start goes on with it")
         for task in self._tasks:
@@ -191,9 +204,11 @@ class Core:
         self.vault.close()
         self.scrypt.close()
 
-    async def _drain(self) -> None:
+    async def _drain(self, *, attest: bool) -> None:
         await self.dispatcher.stop()
         await self.actors.drain()
+        if attest and self.log.head:
+            await self.attestor.try_to_sign()
         for runner in self.views.runners.values():
             await runner.stop()
 

@@ -81,7 +81,7 @@ class Daemon:
         await self.smtp.drain(DRAIN_SECONDS)
         await self.http.cleanup()
         await self.admin.close()
-        await self.core.close()
+        await self.core.close(attest=True)
 
 
 async def _listen(runner: web.AppRunner, host: str, port: int) -> None:

@@ -11,7 +11,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,7 @@ from node.storage.index import BlobIndex
 from node.storage.local import INDEX_FILE
 from node.storage.reading import verify_entries
 from node.stores import reading
+from node.verification import verified
 from node.views import store_path
 from projections.stores.embedded import EmbeddedStore
 
@@ -245,27 +246,17 @@ _CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
 )
 
 
-def verify_stores(settings: Settings) -> dict[str, Any]:
-    """Check every record's hash and every blob's; the report names the first bad one."""
-    return asyncio.run(_verify(settings))
+def verify_stores(settings: Settings, kept: Sequence[Path] = ()) -> dict[str, Any]:
+    """Check every record's hash, every signed checkpoint and every blob; the report names the first bad one.
 
-
-async def _verify(settings: Settings) -> dict[str, Any]:
-    data = settings.node.data
-    log = SqliteLog.open(data / "log.sqlite", SystemClock(), "verify", readonly=True)
-    try:
-        events, bad = 0, None
-        async for step in log.verify():
-            events, bad = step.position, step.bad
-    finally:
-        await log.close()
-    count, damaged = _verified_blobs(data / "blobs")
-    return {
-        "events": events,
-        "log": "every hash is right" if bad is None else f"the first bad record is at position {bad}",
+    `kept` are files with checkpoints: the log is compared with the history that they stand for.
+    """
+    report = verified(settings, kept)
+    count, damaged = _verified_blobs(settings.node.data / "blobs")
+    return report | {
         "blobs": count,
         "blobState": "every hash is right" if damaged is None else damaged,
-        "damaged": bad is not None or damaged is not None,
+        "damaged": report["logDamaged"] or damaged is not None,
     }
 
 

@@ -18,6 +18,7 @@ import msgspec
 from actors.runtime.activation import ActorLimits
 from actors.runtime.reaction import DispatchLimits
 from events.errors import Misconfigured
+from node.attestation import AttestationSettings
 from node.mime.limits import MimeLimits
 from node.smtp.limits import SmtpLimits
 from node.sync.limits import SyncLimits
@@ -123,6 +124,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     smtp: SmtpSettings = SmtpSettings()
     http: HttpSettings = HttpSettings()
     couchdb: CouchdbSettings = CouchdbSettings()
+    log: AttestationSettings = AttestationSettings()
     logging: LoggingSettings = LoggingSettings()
     actors: ActorLimits = ActorLimits()
     reactions: DispatchLimits = DispatchLimits()

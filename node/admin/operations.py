@@ -17,6 +17,7 @@ from events.account import DisableAccount, EnableAccount
 from events.errors import InvalidInput, NotFound
 from events.mailbox import Mailbox
 from node.accounts import Registration
+from node.attestation import file_content
 from node.core import Core
 from node.crypto.base64_text import from_base64
 from node.mime.summary import summarise
@@ -224,6 +225,11 @@ async def view_swap(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
     yield {"view": name, "position": await core.views.swap(name)}
 
 
+async def log_checkpoint(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
+    """Sign the log as it is now; the answer is the checkpoint as it is kept elsewhere."""
+    yield file_content(await core.attestor.sign())
+
+
 OPERATIONS: Mapping[str, Operation] = {
     "account.add": account_add,
     "account.list": account_list,
@@ -238,4 +244,5 @@ OPERATIONS: Mapping[str, Operation] = {
     "parked.retry": parked_retry,
     "parked.drop": parked_drop,
     "view.swap": view_swap,
+    "log.checkpoint": log_checkpoint,
 }
