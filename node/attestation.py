@@ -16,6 +16,7 @@ from events.identity import mailio_address, mailio_did
 from events.log.log import Clock, Log, Origin, Write
 from node.crypto.base64_text import from_base64, to_base64
 from node.crypto.keys import SIGNATURE_BYTES, SigningKeys, public_key_from_base64, verify_signature
+from node.settings import LogSettings
 
 LOOK_SECONDS: Final = 5.0
 """How often the attestor looks whether a checkpoint is due: two comparisons, and late by this at the most."""
@@ -25,33 +26,17 @@ FILE_TYPE: Final = "mailio_log_checkpoint"
 MAX_FILE_BYTES: Final = 16_384
 """A checkpoint has about 500 bytes; more is some other file."""
 
+NO_CHECKPOINT: Final = "this is not what `mailio-node log checkpoint` prints"
+
 _ORIGIN: Final = Origin(actor="node")
 
 _messages = structlog.get_logger("log")
 
 
-class AttestationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Signed checkpoints of the log."""
-
-    checkpoint_events: int = 10_000
-    """Events after which a checkpoint is signed: some seconds of a rush, and a ten-thousandth of the log."""
-    checkpoint_hours: float = 1.0
-    """Hours after which one is signed if anything is new: what a quiet node leaves unattested."""
-    former_keys: tuple[str, ...] = ()
-    """Public keys (base64) that this node signed with before it had its present one."""
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for what could never be due, or would always be."""
-        if self.checkpoint_events < 1 or self.checkpoint_hours <= 0:
-            raise ValueError("checkpoint_events and checkpoint_hours must be positive")
-
-
 class Attestor:
     """Signs the log of one node, now and then."""
 
-    def __init__(
-        self, log: Log, keys: SigningKeys, domain: str, clock: Clock, settings: AttestationSettings
-    ) -> None:
+    def __init__(self, log: Log, keys: SigningKeys, domain: str, clock: Clock, settings: LogSettings) -> None:
         self._log = log
         self._keys = keys
         self._domain = domain
@@ -157,9 +142,7 @@ def read_file(path: Path) -> CheckpointSigned:
     try:
         members = msgspec.json.decode(content, type=dict)
         if members.pop("type", "") != FILE_TYPE:
-            raise InvalidInput(f"{path}: this is not a checkpoint of `mailio-node log checkpoint`")
+            raise InvalidInput(f"{path}: {NO_CHECKPOINT}")
         return msgspec.convert(members, CheckpointSigned)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise InvalidInput(
-            f"{path}: this is not a checkpoint of `mailio-node log checkpoint`: {error}"
-        ) from error
+        raise InvalidInput(f"{path}: {NO_CHECKPOINT}: {error}") from error

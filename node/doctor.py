@@ -30,7 +30,7 @@ from node.storage.index import BlobIndex
 from node.storage.local import INDEX_FILE
 from node.storage.reading import verify_entries
 from node.stores import reading
-from node.verification import verified
+from node.verification import Show, nobody, verified
 from node.views import store_path
 from projections.stores.embedded import EmbeddedStore
 
@@ -246,12 +246,12 @@ _CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
 )
 
 
-def verify_stores(settings: Settings, kept: Sequence[Path] = ()) -> dict[str, Any]:
+def verify_stores(settings: Settings, kept: Sequence[Path] = (), show: Show = nobody) -> dict[str, Any]:
     """Check every record's hash, every signed checkpoint and every blob; the report names the first bad one.
 
     `kept` are files with checkpoints: the log is compared with the history that they stand for.
     """
-    report = verified(settings, kept)
+    report = verified(settings, kept, show)
     count, damaged = _verified_blobs(settings.node.data / "blobs")
     return report | {
         "blobs": count,

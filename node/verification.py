@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,11 @@ def trusted_keys(settings: Settings) -> list[bytes]:
     return keys + [public_key_from_base64(text) for text in settings.log.former_keys]
 
 
-def verify_log(
-    reader: LogReader, trusted: Collection[bytes], show: Show = lambda done, total: None
-) -> LogReport:
+def nobody(done: int, total: int) -> None:
+    """Show nothing."""
+
+
+def verify_log(reader: LogReader, trusted: Collection[bytes], show: Show = nobody) -> LogReport:
     """Check every record and every checkpoint up to the first that is bad."""
     report = LogReport()
     head = reader.head.position
@@ -65,9 +68,8 @@ def verify_log(
         check.found(report.sound + 1, str(error))
         return report
     if reader.given > report.sound and reader.given > reader.head.position:
-        check.found(
-            report.sound + 1, f"positions up to {reader.given} were given: the newest records are gone"
-        )
+        gone = f"positions up to {reader.given} were given, and the newest records are gone"
+        check.found(report.sound + 1, gone)
     return report
 
 
@@ -86,7 +88,7 @@ class _Check:
         due = self._report.sound + 1
         if row.position != due:
             self.found(due, f"the record is missing; the next one is at position {row.position}")
-        elif record_hash(self._previous, *row[:6]) != row.hash:
+        elif _digest(self._previous, row) != row.hash:
             self.found(due, "the record is not what was written there")
         else:
             self._previous = row.hash
@@ -118,11 +120,22 @@ class _Check:
     def _contradiction(self, checkpoint: CheckpointSigned, position: int) -> str:
         if not 0 < checkpoint.position < position:
             return f"it is about position {checkpoint.position}, which it does not follow"
-        if self._reader.hash_at(checkpoint.position) != bytes.fromhex(checkpoint.hash):
-            return (
-                f"the node signed another history up to position {checkpoint.position}: the log was rewritten"
-            )
+        if _hash_at(self._reader, checkpoint.position) != checkpoint.hash:
+            return f"another history was signed up to position {checkpoint.position}: the log was rewritten"
         return ""
+
+
+def _digest(previous: bytes, row: Row) -> bytes:
+    """Compute a record's hash; no hash where a column holds what never was written there."""
+    try:
+        return record_hash(previous, *row[:6])
+    except (TypeError, AttributeError, ValueError, struct.error):
+        return b""
+
+
+def _hash_at(reader: LogReader, position: int) -> str:
+    found = reader.hash_at(position)
+    return found.hex() if found is not None else ""
 
 
 def compare_with_kept(
@@ -135,18 +148,17 @@ def compare_with_kept(
     if problem := objection(checkpoint, trusted):
         return f"the checkpoint can't be believed: {problem}"
     position = checkpoint.position
-    if reader.head.position < position:
-        return f"the log was cut off: it ends at position {reader.head.position}, the checkpoint is of {position}"
+    end = reader.head.position
+    if end < position:
+        return f"the log was cut off: it ends at position {end}, the checkpoint is of {position}"
+    if _hash_at(reader, position) != checkpoint.hash:
+        return f"the log was rewritten: up to position {position} it is not the history that was signed"
     if sound < position:
         return f"the log is damaged before position {position}, of which the checkpoint is"
-    if reader.hash_at(position) != bytes.fromhex(checkpoint.hash):
-        return f"the log was rewritten: up to position {position} it is not the history that was signed"
     return ""
 
 
-def verified(
-    settings: Settings, kept: Sequence[Path] = (), show: Show = lambda done, total: None
-) -> dict[str, Any]:
+def verified(settings: Settings, kept: Sequence[Path] = (), show: Show = nobody) -> dict[str, Any]:
     """Verify the log of a node and compare it with checkpoints that were kept; the report is JSON.
 
     Raises Misconfigured, InvalidInput for a file that is no checkpoint.

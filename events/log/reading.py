@@ -133,6 +133,16 @@ class LogReader:
             if page:
                 after = page[-1].version
 
+    def version_at(self, stream: str, position: int) -> int:
+        """Return how many records a stream had at a position."""
+        found = self._one(
+            "SELECT originator_version FROM events WHERE originator_id = ? AND position <= ?"
+            " ORDER BY originator_version DESC LIMIT 1",
+            stream,
+            position,
+        )
+        return int(found[0]) if found else 0
+
     def _page(self, statement: str, *params: str | int) -> tuple[list[Row], bool]:
         """Read a page to its end at once; tell also whether there may be more of it."""
         rows: list[Row] = []
