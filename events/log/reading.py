@@ -152,7 +152,8 @@ class LogReader:
             for found in cursor:
                 row = Row(*found)
                 rows.append(row)
-                size += len(row.state)
+                # In a damaged file a column may hold anything.
+                size += len(row.state) if isinstance(row.state, bytes) else 0
                 if size > PAGE_BYTES:
                     cursor.close()
                     return rows, True
