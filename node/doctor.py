@@ -22,7 +22,6 @@ from cryptography import x509
 
 from events.errors import MailioError
 from events.log.clock import SystemClock
-from events.log.sqlite_log import SqliteLog
 from node.admin.server import socket_path
 from node.crypto.keys import load_server_keys
 from node.settings import Effective, Settings, host_and_port, load

@@ -46,9 +46,11 @@ def line_of(seen: Seen) -> str:
     row, metadata = seen.row, seen.metadata
     actor = shortened(metadata.actor, VALUE_LENGTH) if metadata else "?"
     place = f"{shortened(row.stream, 3 * VALUE_LENGTH)}#{row.version}"
-    said = f"! {shortened(seen.problem, 3 * VALUE_LENGTH)} | " if seen.problem else ""
+    said = "(erased) " if seen.erased else ""
+    said += f"! {shortened(seen.problem, 3 * VALUE_LENGTH)} | " if seen.problem else ""
     head = f"{row.position:>8}  {_time(seen)}  {place}  {shortened(row.topic, VALUE_LENGTH)}  {actor}"
-    return f"{head}  {said}{shortened(_members(seen.members), MEMBERS_LENGTH)}"
+    members = "" if seen.erased else shortened(_members(seen.members), MEMBERS_LENGTH)
+    return f"{head}  {said}{members}".rstrip()
 
 
 def print_whole(seen: Seen, *, separated: bool = False) -> None:
@@ -71,10 +73,13 @@ def print_whole(seen: Seen, *, separated: bool = False) -> None:
     facts.append(("hash", row.hash.hex()))
     if seen.problem:
         facts.append(("problem", seen.problem))
+    if seen.erased:
+        facts.append(("erased", "the keys of those whom it was about were destroyed"))
     if separated:
         sys.stdout.write("\n")
     print_facts(facts)
-    sys.stdout.write(json_text(seen.members, indent=2) + "\n")
+    if not seen.erased:
+        sys.stdout.write(json_text(seen.members, indent=2) + "\n")
 
 
 def _time(seen: Seen) -> str:

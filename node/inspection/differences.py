@@ -10,6 +10,7 @@ from events import account, handshake, mailbox
 from events.account import (
     AccountDisabled,
     AccountEnabled,
+    AccountErased,
     AccountOpened,
     DatabasePasswordChanged,
     PasskeyAdded,
@@ -177,7 +178,7 @@ def _concerns(event: Event) -> list[Path]:
 
 def _of_account(event: Event) -> list[Path]:
     match event:
-        case AccountOpened():
+        case AccountOpened() | AccountErased():
             return [()]
         case AccountDisabled() | AccountEnabled():
             return [("enabled",)]

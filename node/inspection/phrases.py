@@ -8,6 +8,7 @@ from typing import Any, Final
 from events.account import (
     AccountDisabled,
     AccountEnabled,
+    AccountErased,
     AccountOpened,
     DatabasePasswordChanged,
     PasskeyAdded,
@@ -16,7 +17,7 @@ from events.account import (
     SmartKeyStored,
     TokenRevoked,
 )
-from events.event import Event
+from events.event import Erased, Event
 from events.handshake import HandshakeAccepted, HandshakeForgotten, HandshakeRequested, HandshakeRevoked
 from events.mailbox import (
     Correspondent,
@@ -55,8 +56,6 @@ STANDINGS: Final[Mapping[Standing, str]] = {
     Standing.UNKNOWN: "the handshake book did not know the sender",
 }
 """Each standing as half a sentence."""
-
-_NOTHING: Final[Mapping[str, Any]] = {}
 
 
 def counted(other: Correspondent) -> str:
@@ -127,19 +126,22 @@ def _of_account(event: Event) -> str:
             return f"account of {event.email} opened"
         case AccountDisabled():
             return "account disabled" + (f": {event.reason}" if event.reason else "")
-        case AccountEnabled():
-            return "account enabled"
-        case ProfileChanged():
-            return "profile changed"
         case PasskeyAdded():
             return f"passkey {event.passkey.id} added"
         case PasskeyUsed():
             return f"login with passkey {event.id}"
-        case SmartKeyStored():
-            return "encrypted key stored"
-        case DatabasePasswordChanged():
-            return "database password changed"
-        case TokenRevoked():
-            return "a token was logged out"
+        case Erased():
+            return f"{event.type}; what it said was erased"
         case _:
-            return type(event).__name__
+            return _PLAIN.get(type(event), type(event).__name__)
+
+
+_PLAIN: Final[Mapping[type[Event], str]] = {
+    AccountEnabled: "account enabled",
+    AccountErased: "account erased, with all that the log said about its owner",
+    ProfileChanged: "profile changed",
+    SmartKeyStored: "encrypted key stored",
+    DatabasePasswordChanged: "database password changed",
+    TokenRevoked: "a token was logged out",
+}
+"""Events that need no more than their name in other words."""

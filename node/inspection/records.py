@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from events.errors import MailioError, UnknownEventType
-from events.event import Event, Metadata
+from events.event import Erased, Event, Metadata
 from events.log.chain import Row
 from events.log.codec import Codec, State
 
@@ -22,7 +22,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """A record and what could be read of it.
 
     `event` is None where the record can't be decoded: `problem` then says why, and `members` are as they are
-    stored. `metadata` is None when not even that can be read. `newer` tells that a newer program wrote it.
+    stored. `metadata` is None when not even that can be read. `newer` tells that a newer program wrote it,
+    `erased` that the keys of those whom it was about were destroyed: there are no members then.
     """
 
     row: Row
@@ -31,6 +32,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     members: Any = None
     problem: str = ""
     newer: bool = False
+    erased: bool = False
 
     def as_json(self) -> Members:
         """Return everything as JSON values; bytes are base64."""
@@ -44,6 +46,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
             "metadata": msgspec.to_builtins(self.metadata),
             "hash": row.hash.hex(),
         }
+        if self.erased:
+            told["erased"] = True
         return told | {"problem": self.problem} if self.problem else told
 
 
@@ -56,8 +60,10 @@ def see(row: Row, codec: Codec) -> Seen:
     except (TypeError, ValueError, AttributeError) as error:
         # A column that holds another type than was ever written there.
         return Seen(row=row, problem=f"{row.topic} at position {row.position}: {error}")
-    members = msgspec.to_builtins(recorded.event)
-    return Seen(row=row, event=recorded.event, metadata=recorded.metadata, members=members)
+    event, metadata = recorded.event, recorded.metadata
+    if isinstance(event, Erased):
+        return Seen(row=row, event=event, metadata=metadata, erased=True)
+    return Seen(row=row, event=event, metadata=metadata, members=msgspec.to_builtins(event))
 
 
 def time_of(row: Row) -> int | None:

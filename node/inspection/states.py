@@ -91,7 +91,7 @@ def parked_state(past: Past) -> Members:
 def _account(state: Account) -> Members:
     opened = state.opened
     if opened is None:
-        return {"exists": False}
+        return {"exists": False, "erased": True} if state.erased else {"exists": False}
     return {
         "exists": True,
         "enabled": state.enabled,

@@ -62,8 +62,15 @@ async def explain(archive: Archive, wanted: str, owner: str = "", show: Show = _
     stories = [await _Telling(archive, each).story(address) for each in found]
     stories = [story for story in stories if story.branches]
     if not stories:
-        raise NotFound(f"the log has nothing about {wanted}; {HOW_REFUSALS_ARE_FOUND}")
+        raise _nothing(archive.reader, wanted)
     return stories
+
+
+def _nothing(reader: LogReader, wanted: str) -> NotFound:
+    """Say why there is no story."""
+    if any(True for _ in reader.stream(mail.stream(wanted.removeprefix(mail.STREAM)))):
+        return NotFound(f"mail {wanted} was accepted; what the log said of it was erased with its recipients")
+    return NotFound(f"the log has nothing about {wanted}; {HOW_REFUSALS_ARE_FOUND}")
 
 
 class _Telling:
@@ -103,10 +110,13 @@ class _Telling:
         if filed is not None and isinstance(filed.event, MessageFiled):
             branch.document = filed.event.id
             branch.steps.append(self._filing(filed, filed.event, branch.mailbox))
+        elif filed is not None:
+            branch.steps.append(_step("erased", filed, "filed; what the log said of it was erased"))
         elif accepted is not None and len(branch.steps) == 1:
             branch.steps.append(Step(what="waiting", text="not filed yet: it waits for its turn"))
         if branch.document:
             last = self._later(branch, filed)
+            branch.steps.sort(key=lambda step: step.position or 0)
             branch.steps += await shown(self._archive.view, self._archive.reader, branch, last)
         return branch
 

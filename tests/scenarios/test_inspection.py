@@ -106,7 +106,7 @@ def test_state_and_difference_of_a_mailbox(node: Daemon) -> None:
     assert "account" not in only
     assert "bob@beta.example / received" in run(node, "state", "someone@alpha.example")
     found = json.loads(run(node, "diff", "someone@alpha.example", "--from", "2", "--json"))
-    assert [document["after"]["folder"] for document in found["documents"]][0] == "inbox"
+    assert "inbox" in {document["after"]["folder"] for document in found["documents"]}
     printed = run(node, "diff", "someone@alpha.example", "--from", "2", "--to", "now")
     assert "mailbox / filed: 0 -> " in printed
     with pytest.raises(MailioError, match="turn them round"):

@@ -23,13 +23,20 @@ from events.mail import MailAccepted, Recipient
 from events.mailbox import DocumentDraft, ShowInterest, WriteDocuments
 from events.policy import Reason, Standing
 from events.types import known_types
+from node.cli.records import line_of
 from node.core import Core
 from node.crypto.base64_text import to_base64
+from node.crypto.envelope import Envelopes
 from node.crypto.keys import UserKeys
+from node.inspection.differences import difference
+from node.inspection.people import Owner
+from node.inspection.searching import newest
+from node.inspection.states import Past, state_of
 from node.inspection.stories import Branch, Step, Story
 from node.inspection.why import Archive, explain
 from node.settings import NodeSettings, Settings
 from node.smtp.ports import SessionFacts
+from node.verification import verify_log
 from tests.factories import account_opened, email_claimed
 
 FACTS = SessionFacts(
@@ -50,6 +57,7 @@ class Node:
         self.core = core
         self.addresses: dict[str, str] = {}
         self.reader = LogReader.open(core.settings.node.data / "log.sqlite")
+        self.codec = Codec(known_types(), sealer=Envelopes(core.vault))
 
     async def account(self, email: str) -> None:
         """Open an account by its events alone: hashing its password and email would be most of the test."""
@@ -99,7 +107,7 @@ class Node:
         await self.settled()
 
     async def why(self, wanted: str, owner: str = "") -> list[Story]:
-        archive = Archive(self.reader, Codec(known_types()), self.core.views.stores["userdb"])
+        archive = Archive(self.reader, self.codec, self.core.views.stores["userdb"])
         return await explain(archive, wanted, owner)
 
     async def branch(self, wanted: str, owner: str = OWNER) -> Branch:
@@ -309,3 +317,36 @@ async def test_the_door_writes_down_what_it_knew(both: Node) -> None:
     assert accepted.session == "5e55"
     assert [each.standing for each in accepted.recipients] == [Standing.ACCEPTED, Standing.UNKNOWN]
     assert Reason.SENDER_REVOKED not in {each.refusal for each in accepted.recipients}
+
+
+def destroy_key(node: Node, email: str) -> None:
+    """Do to a user's key what the erasing of the account does."""
+    node.core.vault.condemn(node.addresses[email])
+    node.core.vault.destroy(node.addresses[email])
+
+
+async def test_of_an_erased_recipient_only_the_filing_as_such_is_told(both: Node) -> None:
+    mail_id = await both.take(raw(), OWNER, OTHER)
+    destroy_key(both, OTHER)
+    (story,) = await both.why(mail_id)
+    mine, theirs = story.branches
+    assert "filed" in whats(mine.steps)
+    assert whats(theirs.steps) == ["verdict", "erased"]
+    destroy_key(both, OWNER)
+    with pytest.raises(NotFound, match="erased with its recipients"):
+        await both.why(mail_id)
+
+
+async def test_an_erased_record_is_shown_as_one_and_is_no_damage(node: Node) -> None:
+    await node.take(raw())
+    destroy_key(node, OWNER)
+    filed = next(iter(newest(node.reader, node.codec, 1)))
+    assert (filed.erased, filed.problem, filed.members) == (True, "", None)
+    assert "(erased)" in line_of(filed)
+    assert filed.as_json() | {"erased": True, "event": None, "type": "MessageFiled"} == filed.as_json()
+    assert verify_log(node.reader, [node.core.keys.public_key]).bad is None
+    past = Past(node.reader, node.codec, node.reader.head.position)
+    assert state_of(Owner(node.addresses[OWNER]), past)["account"] == {"exists": False}
+    begin = Past(node.reader, node.codec, 0)
+    told = difference(Owner(node.addresses[OWNER]), begin, past).others
+    assert [deed.text for deed in told][-1] == "MessageFiled; what it said was erased"
