@@ -49,20 +49,28 @@ REASONS: Final[Mapping[Reason, str]] = {
 }
 """Each reason of the policy as half a sentence."""
 
-STANDINGS: Final[Mapping[Standing, str]] = {
-    Standing.ACCEPTED: "the handshake book had let the sender in",
-    Standing.REVOKED: "the handshake book had shut the sender out",
-    Standing.REQUEST: "the handshake book had an unanswered request of the sender",
-    Standing.UNKNOWN: "the handshake book did not know the sender",
+_STANDINGS: Final[Mapping[Standing, str]] = {
+    Standing.ACCEPTED: "had let {who} in",
+    Standing.REVOKED: "had shut {who} out",
+    Standing.REQUEST: "had an unanswered request of {who}",
+    Standing.UNKNOWN: "did not know {who}",
 }
-"""Each standing as half a sentence."""
+
+
+def known(standing: Standing | None, who: str) -> str:
+    """Say what the handshake book knew of somebody; None is a record that did not keep it."""
+    if standing is None:
+        return f"the log does not say what the handshake book knew of {who}"
+    return "the handshake book " + _STANDINGS[standing].format(who=who)
 
 
 def counted(other: Correspondent) -> str:
     """Say what had passed between owner and sender."""
+    if not (other.received or other.sent):
+        return "nothing had passed between the two before"
     return (
-        f"before it, {other.received} messages came from the sender, {len(other.interest)} of them were read "
-        f"with interest, and {other.sent} went to the sender"
+        f"before it, {other.received} messages came from the sender ({len(other.interest)} were read with "
+        f"interest), and {other.sent} went to the sender"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +17,9 @@ from node.views import store_path
 from projections.stores.embedded import EmbeddedStore
 from projections.stores.local_documents import LocalDocument
 from projections.view_store import Document
+
+CHANGES = frozenset(("filed", "written", "changed"))
+"""Steps that gave the document a new revision."""
 
 
 class UserView(Protocol):
@@ -52,32 +55,31 @@ async def user_view(data: Path) -> AsyncIterator[EmbeddedStore | None]:
         await store.close()
 
 
-async def shown(view: UserView | None, reader: LogReader, branch: Branch, last: int) -> list[Step]:
-    """Tell what the view shows of a branch's document, and who has fetched that.
-
-    `last` is the position of the newest event that changed it.
-    """
+async def shown(view: UserView | None, reader: LogReader, branch: Branch) -> list[Step]:
+    """Tell what the view shows of a branch's document, and who has fetched that."""
     if view is None:
         return [Step(what="shown", text="there is no view of the databases here: has a node run?")]
     database, stream = userdb_name(branch.mailbox), mailbox.stream(branch.mailbox)
-    steps = [await _in_view(view, branch, last, reader.head.position)]
+    changes = [step.position for step in branch.steps if step.what in CHANGES and step.position]
+    steps = [await _in_view(view, branch, changes, reader.head.position)]
     for name, document in sorted((await view.local_documents(database)).items()):
         mark = _bookmark(document)
         if mark is not None:
-            steps.append(_replicator(name, mark, last, _is_change(reader, stream, mark.position)))
+            steps.append(_replicator(name, mark, changes, _is_change(reader, stream, mark.position)))
     return steps
 
 
-async def _in_view(view: UserView, branch: Branch, last: int, head: int) -> Step:
+async def _in_view(view: UserView, branch: Branch, changes: Sequence[int], head: int) -> Step:
     """Tell how the document stands in the view, and how far that is behind the log."""
     document = await view.get(userdb_name(branch.mailbox), branch.document)
     reached = await view.checkpoint()
     lag = max(0, head - reached)
     behind = f"the view is {lag} events behind the log" if lag else "the view is up to date"
-    parked = (await view.parked()).get(last)
+    refused = await view.parked()
+    parked = next((position for position in changes if position in refused), None)
     facts: Facts = {"view": "userdb", "lag": lag, "parked": parked}
     if parked is not None:
-        text = f"the view could not take in position {last}: {parked}"
+        text = f"the view could not take in position {parked}: {refused[parked]}"
     elif document is None:
         text = f"not in the view yet; {behind}"
     else:
@@ -128,14 +130,24 @@ def _is_change(reader: LogReader, stream: str, seq: int) -> bool:
     return row is not None and row.stream == stream
 
 
-def _replicator(name: str, mark: _Bookmark, last: int, pulls: bool) -> Step:
-    """Tell whether a replicator has come past a position."""
+def _replicator(name: str, mark: _Bookmark, changes: Sequence[int], pulls: bool) -> Step:
+    """Tell which of the document's changes a replicator has come past."""
     seq = mark.position
+    fetched = [position for position in changes if pulls and position <= seq]
     if not pulls:
         text = f"its bookmark {mark.last_seq} is no change of this database: it pushes, or has not begun"
-    elif seq >= last:
-        text = f"has it: its bookmark is {seq}"
+    elif len(fetched) == len(changes):
+        text = f"has it as it is now: its bookmark is {seq}"
+    elif fetched:
+        later = "what came later is its own, or not fetched yet"
+        text = f"has it as of position {fetched[-1]}: its bookmark is {seq}; {later}"
     else:
         text = f"has not fetched it yet: its bookmark is {seq}"
-    facts: Facts = {"id": name, "lastSeq": seq, "past": pulls and seq >= last, "replicator": mark.replicator}
+    facts: Facts = {
+        "id": name,
+        "lastSeq": seq,
+        "fetched": fetched[-1] if fetched else None,
+        "past": len(fetched) == len(changes),
+        "replicator": mark.replicator,
+    }
     return Step(what="synced", text=f"{mark.replicator or 'replicator'} {name} {text}", facts=facts)

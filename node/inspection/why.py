@@ -22,7 +22,7 @@ from events.mailbox import Correspondent, DocumentWritten, InterestShown, Messag
 from events.parking import ReactionDropped, ReactionParked, ReactionRetried
 from node.inspection.finding import Found, Show, find
 from node.inspection.people import owner_of
-from node.inspection.phrases import REASONS, STANDINGS, counted, phrase
+from node.inspection.phrases import REASONS, counted, known, phrase
 from node.inspection.states import Past
 from node.inspection.stories import Branch, Facts, Step, Story
 from node.inspection.visibility import UserView, shown
@@ -115,9 +115,9 @@ class _Telling:
         elif accepted is not None and len(branch.steps) == 1:
             branch.steps.append(Step(what="waiting", text="not filed yet: it waits for its turn"))
         if branch.document:
-            last = self._later(branch, filed)
+            self._later(branch, filed)
             branch.steps.sort(key=lambda step: step.position or 0)
-            branch.steps += await shown(self._archive.view, self._archive.reader, branch, last)
+            branch.steps += await shown(self._archive.view, self._archive.reader, branch)
         return branch
 
     def _answer(self, actor: str, cause: Recorded | None) -> Recorded | None:
@@ -149,9 +149,9 @@ class _Telling:
         other = _passed_between(past, owner, filed.sender)
         said = f"filed in {filed.folder.value}, because {REASONS[filed.reason]} ({filed.reason.value})"
         entry = _entry(past, owner, filed.sender)
-        known = STANDINGS[filed.standing] if filed.standing else "the log does not say what the book knew"
+        book = known(filed.standing, "the sender")
         if entry:
-            known += f", by an entry of position {entry}"
+            book += f", by an entry of position {entry}"
         facts = {
             "folder": filed.folder.value,
             "reason": filed.reason.value,
@@ -165,33 +165,30 @@ class _Telling:
             "defects": filed.defects,
             "documentBlob": filed.document,
         }
-        return _step("filed", record, f"{said}; {known}; {counted(other)}", facts)
+        return _step("filed", record, f"{said}; {book}; {counted(other)}", facts)
 
-    def _later(self, branch: Branch, filed: Recorded | None) -> int:
-        """Add what devices did to the document; return the position of the last event that changed it."""
-        known: Facts | None = None
-        last = 0
+    def _later(self, branch: Branch, filed: Recorded | None) -> None:
+        """Add what devices did to the document."""
+        before: Facts | None = None
         if filed is not None and isinstance(filed.event, MessageFiled):
-            known, last = {"folder": filed.event.folder.value}, filed.position
+            before = {"folder": filed.event.folder.value}
         for record in self._now.records(mailbox.stream(branch.mailbox), filed.version if filed else 0):
             match record.event:
                 case DocumentWritten(id=branch.document) as written:
-                    what = "written" if known is None else "changed"
+                    what = "written" if before is None else "changed"
                     facts = {"rev": written.revisions[0], "device": written.device, "kind": written.kind}
-                    branch.steps.append(_step(what, record, phrase(written, known), facts))
-                    known = _kept(known, written)
-                    last = record.position
+                    branch.steps.append(_step(what, record, phrase(written, before), facts))
+                    before = _kept(written)
                 case InterestShown(message=branch.document) as interest:
                     branch.steps.append(_step("interest", record, phrase(interest)))
-        return last
 
 
 def _each_once(recipients: Sequence[Recipient]) -> list[Recipient]:
     """Return one recipient for each mailbox: a mail may name one by several emails."""
-    known: dict[str, Recipient] = {}
+    firsts: dict[str, Recipient] = {}
     for recipient in recipients:
-        known.setdefault(recipient.address, recipient)
-    return list(known.values())
+        firsts.setdefault(recipient.address, recipient)
+    return list(firsts.values())
 
 
 def _passed_between(past: Past, owner: str, sender: str) -> Correspondent:
@@ -203,7 +200,7 @@ def _passed_between(past: Past, owner: str, sender: str) -> Correspondent:
     return state.correspondent(sender)
 
 
-def _kept(known: Facts | None, written: DocumentWritten) -> Facts | None:
+def _kept(written: DocumentWritten) -> Facts | None:
     """Return what is known of a document after a device wrote it, None when it is gone."""
     if written.deleted:
         return None
@@ -252,11 +249,7 @@ def _arrival(record: Recorded, accepted: MailAccepted) -> Iterator[Step]:
 def _verdict(record: Recorded, recipient: Recipient) -> Step:
     """Tell why the door admitted this recipient."""
     standing, refused = recipient.standing, recipient.refusal
-    text = f"{recipient.email} was admitted"
-    if standing is None:
-        text += "; the log does not say what the book knew of the envelope sender"
-    else:
-        text += f": {STANDINGS[standing]} of the envelope"
+    text = f"{recipient.email} was admitted: {known(standing, 'the envelope sender')}"
     if refused is not None:
         text += f"; alone it would have been refused ({REASONS[refused]}), but other recipients take it"
     facts = {"standing": standing.value if standing else None, "refusal": refused.value if refused else None}

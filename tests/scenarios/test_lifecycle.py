@@ -259,6 +259,7 @@ def test_every_command_has_help_with_an_example() -> None:
     ).stdout
     groups = {
         "account": ("add", "list", "show", "disable", "enable", "password"),
+        "log": ("show", "tail", "grep", "checkpoint"),
         "parked": ("list", "retry"),
     }
     for command in ("run", "status", "rebuild", "doctor", "config", "verify", "mailbox", "send-test", "init"):

@@ -250,6 +250,9 @@ async def test_replicators_are_behind_at_or_past_a_message(node: Node) -> None:
         "behind": False, "past": True, "push": False, "words": False,
     }  # fmt: skip
     assert "pouchdb behind has not fetched it yet" in steps["behind"].text
+    await node.write((await node.branch(mail_id)).document, "2-a", "1-a", folder="archive")
+    (step,) = [s for s in (await node.branch(mail_id)).steps if s.facts.get("id") == "past"]
+    assert (step.facts["past"], step.facts["fetched"]) == (False, new)
     assert "no change of this database" in steps["push"].text
 
 
