@@ -104,7 +104,9 @@ class _Telling:
 
     async def _branch(self, branch: Branch, accepted: Recorded | None) -> Branch:
         """Add what happened in one mailbox."""
-        filed = self._answer(f"{mailbox_actor.KIND}/{branch.mailbox}", accepted)
+        filed = self._answer(f"{mailbox_actor.KIND}/{branch.mailbox}", accepted) or self._filed(
+            branch, accepted
+        )
         if accepted is not None:
             branch.steps += self._parking(branch.mailbox, accepted)
         if filed is not None and isinstance(filed.event, MessageFiled):
@@ -124,6 +126,15 @@ class _Telling:
         """Return the first event of an actor's answer to a cause: its id is computed from the two."""
         row = self._archive.reader.by_id(answer_id(actor, cause.metadata.id, 0)) if cause else None
         return self._archive.codec.decode(row) if row else None
+
+    def _filed(self, branch: Branch, accepted: Recorded | None) -> Recorded | None:
+        """Look through the mailbox for a filing that is no answer of ours: another node's, which was imported."""
+        mail_id = accepted.stream.removeprefix(mail.STREAM) if accepted else ""
+        for record in self._now.records(mailbox.stream(branch.mailbox)):
+            match record.event:
+                case MessageFiled() as filed if filed.id == branch.document or (filed.mail == mail_id != ""):
+                    return record
+        return None
 
     def _parking(self, owner: str, accepted: Recorded) -> Iterator[Step]:
         """Tell how often filing failed for good, and what the operator did about it."""

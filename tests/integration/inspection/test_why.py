@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -20,7 +21,7 @@ from events.log.codec import Codec
 from events.log.log import Origin, Write
 from events.log.reading import LogReader
 from events.mail import MailAccepted, Recipient
-from events.mailbox import DocumentDraft, ShowInterest, WriteDocuments
+from events.mailbox import DocumentDraft, MessageFiled, ShowInterest, WriteDocuments
 from events.policy import Reason, Standing
 from events.types import known_types
 from node.cli.records import line_of
@@ -205,6 +206,22 @@ async def test_a_document_that_came_by_no_mail_has_a_story_of_its_own(node: Node
     (branch,) = story.branches
     assert whats(branch.steps) == ["written", "changed", "shown"]
     assert "into draft" in branch.steps[0].text
+
+
+async def test_a_filing_that_came_with_an_import_is_told_without_its_mail(node: Node) -> None:
+    mail_id = await node.take(raw())
+    (record,) = await node.core.log.read(0, types={"MessageFiled"})
+    assert isinstance(record.event, MessageFiled)
+    imported = msgspec.structs.replace(
+        record.event, id="imported", mail="elsewhere", message_id="<far@x.example>"
+    )
+    await node.core.log.append(Write(record.stream, (imported,)), origin=Origin(actor="import"))
+    await node.settled()
+    (story,) = await node.why("far@x.example")
+    assert story.steps == []
+    assert whats(story.branches[0].steps) == ["filed", "shown"]
+    (story,) = await node.why(mail_id)
+    assert story.branches[0].document == record.event.id
 
 
 async def test_the_counts_behind_a_rule_are_those_of_then(node: Node) -> None:
