@@ -128,7 +128,7 @@ class _Telling:
         return self._archive.codec.decode(row) if row else None
 
     def _filed(self, branch: Branch, accepted: Recorded | None) -> Recorded | None:
-        """Look through the mailbox for a filing that is no answer of ours: another node's, which was imported."""
+        """Look through the mailbox for a filing that is no answer of this node: it came with an import."""
         mail_id = accepted.stream.removeprefix(mail.STREAM) if accepted else ""
         for record in self._now.records(mailbox.stream(branch.mailbox)):
             match record.event:
