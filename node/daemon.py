@@ -77,7 +77,7 @@ class Daemon:
             _messages.info("certificate reloaded")
 
     async def stop(self, *, attest: bool = False) -> None:
-        """Close the doors, finish what was begun, release the stores; with `attest`, sign the log as it ends."""
+        """Close the doors, finish what was begun, release the stores; `attest` signs the log as it ends."""
         await self.smtp.drain(DRAIN_SECONDS)
         await self.http.cleanup()
         await self.admin.close()
