@@ -12,6 +12,7 @@ import structlog
 
 from events.attestation import STREAM, CheckpointSigned, signed_bytes
 from events.errors import Conflict, InvalidInput, MailioError, Misconfigured
+from events.event import Recorded
 from events.identity import mailio_address, mailio_did
 from events.log.log import Clock, Log, Origin, Write
 from node.crypto.base64_text import from_base64, to_base64
@@ -59,18 +60,29 @@ class Attestor:
         if new >= self._settings.checkpoint_events or (new and late):
             await self.try_to_sign()
 
-    async def try_to_sign(self) -> None:
-        """Sign; a log that can't be written now is somebody else's trouble, and in the messages."""
+    async def try_to_sign(self) -> int | None:
+        """Sign if anything is new, and return the position of the new checkpoint.
+
+        A log that can't be written now is somebody else's trouble, and in the messages.
+        """
         try:
-            await self.sign()
+            record, new = await self._signed()
         except MailioError as error:
             _messages.warning("no checkpoint was signed", error=str(error))
+            return None
+        return record.position if new else None
 
     async def sign(self) -> CheckpointSigned:
         """Sign the log as it is and append that; return the newest checkpoint if nothing came after it.
 
         Raises Conflict for an empty log, StorageUnavailable, Busy.
         """
+        record, _ = await self._signed()
+        assert isinstance(record.event, CheckpointSigned)
+        return record.event
+
+    async def _signed(self) -> tuple[Recorded, bool]:
+        """Return the newest checkpoint as it stands in the log, and whether it was made just now."""
         async with self._signing:
             head = self._log.head
             if not head:
@@ -78,11 +90,11 @@ class Attestor:
             (newest,) = await self._log.read(head - 1, 1)
             if isinstance(newest.event, CheckpointSigned):
                 self._note(head)
-                return newest.event
+                return newest, False
             checkpoint = signed(self._keys, self._domain, head, newest.hash, self._clock.now())
             (record,) = await self._log.append(Write(STREAM, (checkpoint,)), origin=_ORIGIN)
-            self._note(max(record.position, self._position))
-            return checkpoint
+            self._note(record.position)
+            return record, True
 
     def _note(self, position: int) -> None:
         self._position, self._signed_at = position, self._clock.now()

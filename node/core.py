@@ -7,6 +7,7 @@ without a daemon use it as it is.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from actors.routes import ROUTES
 from actors.runtime.activation import ActorSystem, FailedTell
 from actors.runtime.parking import Parking
 from actors.runtime.reaction import Dispatcher
-from events.errors import Misconfigured
+from events.errors import MailioError, Misconfigured
 from events.log.clock import SystemClock
 from events.log.codec import Codec
 from events.log.snapshots import SqliteSnapshots
@@ -204,11 +205,18 @@ class Core:
         self.vault.close()
         self.scrypt.close()
 
+    async def _attest(self) -> None:
+        """Sign the log; the checkpoint is not to look like unfinished work at the next start."""
+        if (position := await self.attestor.try_to_sign()) is not None:
+            # If this can't be saved, the next start looks at the event and finds nothing to do.
+            with contextlib.suppress(MailioError, OSError):
+                await self.dispatcher.pass_over(position)
+
     async def _drain(self, *, attest: bool) -> None:
         await self.dispatcher.stop()
         await self.actors.drain()
         if attest and self.log.head:
-            await self.attestor.try_to_sign()
+            await self._attest()
         for runner in self.views.runners.values():
             await runner.stop()
 

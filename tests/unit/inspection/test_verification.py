@@ -289,8 +289,10 @@ async def test_an_empty_log_is_not_signed_and_a_signed_one_not_again(
     signer = attestor(log, clock)
     with pytest.raises(Conflict):
         await signer.sign()
-    await signer.try_to_sign()
+    assert await signer.try_to_sign() is None
     await fill(log, 1)
+    assert await signer.try_to_sign() == 2
+    assert await signer.try_to_sign() is None
     assert await signer.sign() == await signer.sign()
     assert log.head == 2
 
