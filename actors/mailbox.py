@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -46,6 +46,14 @@ class MailReader(Protocol):
         """Parse the message and store its document and attachments; malformed input has defects."""
 
 
+Told = Callable[[Recorded], None]
+"""Hears of each filing once it is durable, for the operator."""
+
+
+def _nobody(_: Recorded) -> None:
+    """Hear nothing."""
+
+
 class Books(Protocol):
     """Where handshake books are asked."""
 
@@ -81,8 +89,10 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
         books: Books,
         clock: Clock,
         goodreads_percent: int,
+        told: Told = _nobody,
     ) -> None:
         super().__init__(key, log, snapshots)
+        self._told = told
         self._reader = reader
         self._books = books
         self._clock = clock
@@ -98,7 +108,7 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
 
     async def react(self, record: Recorded) -> list[Recorded]:
         """File an accepted mail."""
-        return await self.execute(await self._filing(record, {}), self._origin(record))
+        return self._tell(await self.execute(await self._filing(record, {}), self._origin(record)))
 
     async def react_all(self, records: Sequence[Recorded]) -> None:
         """File accepted mails: read side by side, so that their documents share a sync, decided in order."""
@@ -112,7 +122,12 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
                 if isinstance(filing, BaseException):
                     raise filing
                 orders.append((filing, self._origin(record)))
-            await self.execute_all(orders)
+            self._tell(await self.execute_all(orders))
+
+    def _tell(self, recorded: list[Recorded]) -> list[Recorded]:
+        for record in recorded:
+            self._told(record)
+        return recorded
 
     def _origin(self, record: Recorded) -> Origin:
         return Origin(actor=f"{KIND}/{self.key}", cause=record.metadata, answers=True)

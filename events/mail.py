@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from events.event import Event
+from events.policy import Reason, Standing
 
 STREAM = "mail-"
 
@@ -14,11 +15,18 @@ def stream(mail_id: str) -> str:
     return STREAM + mail_id
 
 
-class Recipient(msgspec.Struct, frozen=True):
-    """One accepted envelope recipient: the mailbox, and the email that named it."""
+class Recipient(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One accepted envelope recipient: the mailbox, and the email that named it.
+
+    `standing` is what the owner's handshake book said about the envelope sender when the door admitted the
+    recipient, None in records of a program that did not keep it. `refusal` is set where the policy would
+    have refused the message, once its authors were known, if it had been for this recipient alone.
+    """
 
     address: str
     email: str
+    standing: Standing | None = None
+    refusal: Reason | None = None
 
 
 class MailAccepted(Event, frozen=True, kw_only=True):
@@ -27,8 +35,8 @@ class MailAccepted(Event, frozen=True, kw_only=True):
     `blob` names the raw bytes, exactly as they came in (after dot-unstuffing), `size` counts them.
     `envelope_sender` is MAIL FROM ("" for the null reverse-path), `authors` the bare addresses of the
     From header (one, unless somebody plays tricks), `message_id` the Message-ID header. `client`, `helo`
-    and `tls` describe the session. `spam` and `authenticated` are what a filter or an authentication
-    check said, if any did.
+    and `tls` describe the session, which the daemon's messages call `session`. `spam` and `authenticated`
+    are what a filter or an authentication check said, if any did.
     """
 
     transport: str
@@ -44,3 +52,4 @@ class MailAccepted(Event, frozen=True, kw_only=True):
     tls: str = ""
     spam: bool = False
     authenticated: bool | None = None
+    session: str = ""

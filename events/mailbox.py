@@ -46,7 +46,8 @@ class MessageFiled(Event, frozen=True, kw_only=True):
     `id` is the document id in the user's database, `mail` the id of the accepted mail. `document` names
     the blob that holds the document without `folder` and `created`. `size` counts against the quota: the
     bytes of the document as it is stored, and of its attachments. `defects` counts what was wrong with
-    the message's form.
+    the message's form. `standing` is what the handshake book said about the authors, None in records of a
+    program that did not keep it.
     """
 
     id: str
@@ -61,6 +62,7 @@ class MessageFiled(Event, frozen=True, kw_only=True):
     filed_at: int
     message_id: str = ""
     defects: int = 0
+    standing: Standing | None = None
 
 
 class DocumentWritten(Event, frozen=True, kw_only=True):
@@ -70,7 +72,8 @@ class DocumentWritten(Event, frozen=True, kw_only=True):
     names the blob with the body ("" when the body is empty). `kind` tells what it is for readers of the
     log. `size` and `replaced` are the bytes that the document takes now and took before. `handshake`
     holds the verified terms when the document is a handshake, `forgotten` is true when it was one and is
-    gone.
+    gone. `read` is the read mark of a message, None where the document has none. `device` tells where it
+    came from: the client's address and what it calls itself.
     """
 
     id: str
@@ -85,6 +88,8 @@ class DocumentWritten(Event, frozen=True, kw_only=True):
     written_at: int = 0
     handshake: Terms | None = None
     forgotten: bool = False
+    read: bool | None = None
+    device: str = ""
 
 
 class InterestShown(Event, frozen=True, kw_only=True):
@@ -153,17 +158,19 @@ class DocumentDraft(msgspec.Struct, frozen=True, kw_only=True):
     folder: str = ""
     handshake: Terms | None = None
     forgotten: bool = False
+    read: bool | None = None
 
 
 class WriteDocuments(msgspec.Struct, frozen=True):
     """Keep what a device wrote, all or nothing; the door has checked that it may.
 
-    `at` is in milliseconds, `quota` in bytes (0: none).
+    `at` is in milliseconds, `quota` in bytes (0: none), `device` as in `DocumentWritten`.
     """
 
     drafts: tuple[DocumentDraft, ...]
     at: int
     quota: int = 0
+    device: str = ""
 
 
 class ShowInterest(msgspec.Struct, frozen=True):
@@ -283,6 +290,7 @@ def _file(state: Mailbox, command: FileMessage) -> Event:
         filed_at=command.filed_at,
         message_id=command.message_id,
         defects=command.defects,
+        standing=command.standing,
     )
 
 
@@ -296,7 +304,8 @@ def _write(state: Mailbox, command: WriteDocuments) -> Sequence[Event]:
     if grows > 0 and command.quota and state.used + grows > command.quota:
         raise MailboxFull("mailbox full: delete something first", f"{state.owner} uses {state.used} bytes")
     return [
-        DocumentWritten(written_at=command.at, **msgspec.structs.asdict(draft)) for draft in command.drafts
+        DocumentWritten(written_at=command.at, device=command.device, **msgspec.structs.asdict(draft))
+        for draft in command.drafts
     ]
 
 

@@ -6,8 +6,10 @@ and event are on disk; until then nothing has happened.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
+
+import msgspec
 
 from actors.messages import Consult, Inspect
 from events import mail, policy
@@ -25,13 +27,13 @@ from events.errors import (
 from events.log.log import Clock, Log, Origin, Write
 from events.mail import MailAccepted, Recipient
 from events.mailbox import Mailbox
-from events.policy import Case, Reason, Standing, Transport, Verdict, standing_of_all
+from events.policy import Case, Reason, Standing, Transport, standing_of_all
 from node.mime.limits import MimeLimits, Violation
 from node.mime.structure import Structure, inspect
 from node.owed import Debt, Owed
 from node.smtp.ports import SessionFacts
 from node.storage.blobs import Blobs
-from projections.directory import AccountDirectory, AccountEntry
+from projections.directory import AccountDirectory
 
 RUSH = 8
 """Messages accepted at once that make a rush: a small node sees one or two, many sessions share a sync."""
@@ -132,33 +134,28 @@ class Acceptance:
     ) -> Recipient:
         """Answer for one envelope recipient; raises the MailioError to refuse with."""
         entry = await self._directory.by_email(self._full(recipient))
-        verdict = await self._verdict(entry, (envelope_sender,), declared_size)
-        if verdict.refused or entry is None:
+        if entry is None or not entry.enabled:
+            raise refusal(policy.judge(_absent(exists=entry is not None)).reason)
+        owed = self._owed.to(entry.address, self._work.low_water)
+        case = await self._case(entry.address, (envelope_sender,), declared_size, owed)
+        verdict = policy.judge(case)
+        if verdict.refused:
             raise refusal(verdict.reason)
-        return Recipient(entry.address, entry.email)
+        return Recipient(entry.address, entry.email, case.standing)
 
     def _full(self, recipient: str) -> str:
         """Give a bare `postmaster` (RFC 5321 section 4.5.1) the node's first domain."""
         return recipient if "@" in recipient else f"{recipient}@{self._domain}"
 
-    async def _verdict(self, entry: AccountEntry | None, senders: Iterable[str], size: int) -> Verdict:
-        """Ask the policy about a mailbox that may not be there."""
-        if entry is None or not entry.enabled:
-            return policy.judge(_absent(exists=entry is not None))
-        owed = self._owed.to(entry.address, self._work.low_water)
-        return await self._judged(entry.address, senders, size, owed)
-
-    async def _judged(self, owner: str, senders: Iterable[str], size: int, owed: int) -> Verdict:
-        """Ask the policy about a message that these senders have for this owner; `owed` bytes came before."""
-        return policy.judge(
-            Case(
-                transport=Transport.SMTP,
-                answered=False,
-                standing=standing_of_all([await self._standing(owner, sender) for sender in senders]),
-                size=size,
-                used=await self._used(owner) + owed,
-                quota=self._quota,
-            )
+    async def _case(self, owner: str, senders: Iterable[str], size: int, owed: int) -> Case:
+        """Return what the policy may know of a message from these senders; `owed` bytes came before it."""
+        return Case(
+            transport=Transport.SMTP,
+            answered=False,
+            standing=standing_of_all([await self._standing(owner, sender) for sender in senders]),
+            size=size,
+            used=await self._used(owner) + owed,
+            quota=self._quota,
         )
 
     async def _standing(self, owner: str, sender: str) -> Standing:
@@ -201,13 +198,13 @@ class Acceptance:
         debt = self._owed.promise(owners, len(raw), self._work.low_water)
         try:
             authors = structure.from_addresses[:MAX_AUTHORS]
-            await self._require_welcome(debt, authors, envelope_sender)
+            refused = await self._refusals(debt, authors, envelope_sender)
             (blob,) = await self._blobs.write(raw, owners=owners)
             event = MailAccepted(
                 transport=Transport.SMTP,
                 blob=blob,
                 size=len(raw),
-                recipients=tuple(dict.fromkeys(recipients)),
+                recipients=_weighed(recipients, refused),
                 envelope_sender=envelope_sender,
                 authors=authors,
                 message_id=structure.message_id,
@@ -215,6 +212,7 @@ class Acceptance:
                 client=facts.client,
                 helo=facts.helo,
                 tls=facts.tls,
+                session=facts.session,
             )
             mail_id = self._clock.event_id()
             write = Write(mail.stream(mail_id), (event,), expected=0)
@@ -229,16 +227,31 @@ class Acceptance:
         self._owed.accepted(debt, recorded.position)
         return mail_id
 
-    async def _require_welcome(self, debt: Debt, authors: Sequence[str], envelope_sender: str) -> None:
-        """Refuse what the policy refuses for every recipient, now that the authors are known."""
+    async def _refusals(
+        self, debt: Debt, authors: Sequence[str], envelope_sender: str
+    ) -> Mapping[str, Reason]:
+        """Say for which owners the policy would refuse, now that the authors are known, and why.
+
+        Raises the refusal when that is all of them.
+        """
         others = [author for author in dict.fromkeys(authors) if author != envelope_sender]
-        reasons = set()
+        refused: dict[str, Reason] = {}
         for owner, ahead in debt.ahead.items():
-            verdict = await self._judged(owner, others, debt.size, ahead)
-            if not verdict.refused:
-                return
-            reasons.add(verdict.reason)
-        raise refusal(Reason.MAILBOX_FULL if Reason.MAILBOX_FULL in reasons else min(reasons))
+            verdict = policy.judge(await self._case(owner, others, debt.size, ahead))
+            if verdict.refused:
+                refused[owner] = verdict.reason
+        if len(refused) == len(debt.ahead):
+            reasons = set(refused.values())
+            raise refusal(Reason.MAILBOX_FULL if Reason.MAILBOX_FULL in reasons else min(reasons))
+        return refused
+
+
+def _weighed(recipients: Iterable[Recipient], refused: Mapping[str, Reason]) -> tuple[Recipient, ...]:
+    """Return each recipient once, with the reason that spoke against it."""
+    return tuple(
+        msgspec.structs.replace(recipient, refusal=refused.get(recipient.address))
+        for recipient in dict.fromkeys(recipients)
+    )
 
 
 def _absent(*, exists: bool) -> Case:

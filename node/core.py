@@ -7,6 +7,7 @@ without a daemon use it as it is.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,13 +21,14 @@ from actors.routes import ROUTES
 from actors.runtime.activation import ActorSystem, FailedTell
 from actors.runtime.parking import Parking
 from actors.runtime.reaction import Dispatcher
-from events.errors import Misconfigured
+from events.errors import MailioError, Misconfigured
 from events.log.clock import SystemClock
 from events.log.codec import Codec
 from events.log.snapshots import SqliteSnapshots
 from events.log.sqlite_log import SqliteLog, bound_vault
 from node.acceptance import Acceptance
 from node.accounts import Accounts
+from node.attestation import Attestor
 from node.crypto.email_hash import EmailHasher
 from node.crypto.envelope import Envelopes
 from node.crypto.keys import ServerKeys, load_or_create_server_keys
@@ -36,6 +38,7 @@ from node.crypto.scrypt_pool import ScryptPool
 from node.crypto.tokens import TokenIssuer
 from node.crypto.vault import Vault, vault_path
 from node.erasure import Erasure
+from node.filing import report_filing
 from node.mime.reading import BlobMailReader
 from node.settings import Settings
 from node.storage.checkpoints import FileCheckpoints
@@ -83,6 +86,8 @@ class Core:
         self.accounts = self._accounts()
         self.acceptance = self._acceptance()
         self.erasure = self._erasure(data)
+        domain = settings.node.server_domain
+        self.attestor = Attestor(self.log, self.keys, domain, self.clock, settings.log)
         self._tasks: list[asyncio.Task[None]] = []
 
     def _keys(self, path: Path) -> ServerKeys:
@@ -104,7 +109,14 @@ class Core:
         system.register(
             mailbox.KIND,
             lambda key: MailboxActor(
-                key, log, snapshots, reader=reader, books=system, clock=self.clock, goodreads_percent=percent
+                key,
+                log,
+                snapshots,
+                reader=reader,
+                books=system,
+                clock=self.clock,
+                goodreads_percent=percent,
+                told=report_filing,
             ),
         )
         return system
@@ -172,6 +184,7 @@ class Core:
         await self.dispatcher.resume()
         self._tasks = [asyncio.create_task(self.dispatcher.run(), name="dispatcher")]
         self._tasks.append(asyncio.create_task(self.actors.run(), name="actors"))
+        self._tasks.append(asyncio.create_task(self.attestor.run(), name="attestor"))
         for name, runner in self.views.runners.items():
             self._tasks.append(asyncio.create_task(runner.run(), name=f"view {name}"))
         couchdb = self.settings.couchdb
@@ -186,14 +199,15 @@ class Core:
         for task in done:
             task.result()
 
-    async def close(self) -> None:
+    async def close(self, *, attest: bool = False) -> None:
         """Finish what was begun, then release everything, in the order in which it stands on each other.
 
-        What does not end within `DRAIN_SECONDS` is left: the log brings it back at the next start.
+        With `attest`, the log as it is in the end is signed, if anything is new in it. What does not end
+        within `DRAIN_SECONDS` is left: the log brings it back at the next start.
         """
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                await self._drain()
+                await self._drain(attest=attest)
         except TimeoutError:
             _messages.warning("not everything ended in time; the next start goes on with it")
         for task in self._tasks:
@@ -207,9 +221,18 @@ class Core:
         self.vault.close()
         self.scrypt.close()
 
-    async def _drain(self) -> None:
+    async def _attest(self) -> None:
+        """Sign the log; the checkpoint is not to look like unfinished work at the next start."""
+        if (position := await self.attestor.try_to_sign()) is not None:
+            # If this can't be saved, the next start looks at the event and finds nothing to do.
+            with contextlib.suppress(MailioError, OSError):
+                await self.dispatcher.pass_over(position)
+
+    async def _drain(self, *, attest: bool) -> None:
         await self.dispatcher.stop()
         await self.actors.drain()
+        if attest and self.log.head:
+            await self._attest()
         for runner in self.views.runners.values():
             await runner.stop()
 

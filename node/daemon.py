@@ -76,12 +76,12 @@ class Daemon:
         else:
             _messages.info("certificate reloaded")
 
-    async def stop(self) -> None:
-        """Close the doors, finish what was begun, release the stores."""
+    async def stop(self, *, attest: bool = False) -> None:
+        """Close the doors, finish what was begun, release the stores; `attest` signs the log as it ends."""
         await self.smtp.drain(DRAIN_SECONDS)
         await self.http.cleanup()
         await self.admin.close()
-        await self.core.close()
+        await self.core.close(attest=attest)
 
 
 async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
@@ -163,13 +163,16 @@ async def _serve(settings: Settings, file: Path) -> None:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     loop.add_signal_handler(signal.SIGHUP, daemon.reload)
+    clean = False
     try:
         await daemon.start()
         print(welcome(daemon, file), flush=True)  # noqa: T201 - for the person who started it
         await _until(stop, daemon.core)
+        clean = True
         print("stopping: what was begun is finished first", flush=True)  # noqa: T201 - as above
     finally:
-        await daemon.stop()
+        # A node that could not go on does not vouch for its log.
+        await daemon.stop(attest=clean)
 
 
 async def _until(stop: asyncio.Event, core: Core) -> None:

@@ -11,7 +11,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from cryptography import x509
 
 from events.errors import MailioError
 from events.log.clock import SystemClock
-from events.log.sqlite_log import SqliteLog, bound_vault
+from events.log.sqlite_log import bound_vault
 from node.admin.server import socket_path
 from node.crypto.keys import load_server_keys
 from node.crypto.vault import Vault, vault_path
@@ -30,6 +30,7 @@ from node.settings import Effective, Settings, host_and_port, load
 from node.storage.index import INDEX_FILE, BlobIndex
 from node.storage.reading import verify_entries
 from node.stores import reading
+from node.verification import Show, nobody, verified
 from node.views import store_path
 from projections.stores.embedded import EmbeddedStore
 
@@ -262,28 +263,18 @@ _CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
 )
 
 
-def verify_stores(settings: Settings) -> dict[str, Any]:
-    """Check every record's hash and every blob's; the report names the first bad one."""
-    return asyncio.run(_verify(settings))
+def verify_stores(settings: Settings, kept: Sequence[Path] = (), show: Show = nobody) -> dict[str, Any]:
+    """Check every record's hash, every signed checkpoint and every blob; the report names the first bad one.
 
-
-async def _verify(settings: Settings) -> dict[str, Any]:
-    data = settings.node.data
-    log = SqliteLog.open(data / "log.sqlite", SystemClock(), "verify", readonly=True)
-    try:
-        events, bad = 0, None
-        async for step in log.verify():
-            events, bad = step.position, step.bad
-    finally:
-        await log.close()
-    count, erased, damaged = _verified_blobs(data / "blobs")
-    return {
-        "events": events,
-        "log": "every hash is right" if bad is None else f"the first bad record is at position {bad}",
+    `kept` are files with checkpoints: the log is compared with the history that they stand for.
+    """
+    report = verified(settings, kept, show)
+    count, erased, damaged = _verified_blobs(settings.node.data / "blobs")
+    return report | {
         "blobs": count,
         "erasedBlobs": erased,
         "blobState": "every hash is right" if damaged is None else damaged,
-        "damaged": bad is not None or damaged is not None,
+        "damaged": report["logDamaged"] or damaged is not None,
     }
 
 

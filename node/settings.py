@@ -107,6 +107,22 @@ class CouchdbSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Text before each database name, where several nodes share one server."""
 
 
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Signed checkpoints of the log."""
+
+    checkpoint_events: int = 10_000
+    """Events after which a checkpoint is signed: some seconds of a rush, and a ten-thousandth of the log."""
+    checkpoint_hours: float = 1.0
+    """Hours after which one is signed if anything is new: what a quiet node leaves unattested."""
+    former_keys: tuple[str, ...] = ()
+    """Public keys (base64) that this node signed with before it had its present one."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what could never be due, or would always be."""
+        if self.checkpoint_events < 1 or self.checkpoint_hours <= 0:
+            raise ValueError("checkpoint_events and checkpoint_hours must be positive")
+
+
 class LoggingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The daemon's own messages, on standard error."""
 
@@ -123,6 +139,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     smtp: SmtpSettings = SmtpSettings()
     http: HttpSettings = HttpSettings()
     couchdb: CouchdbSettings = CouchdbSettings()
+    log: LogSettings = LogSettings()
     logging: LoggingSettings = LoggingSettings()
     actors: ActorLimits = ActorLimits()
     reactions: DispatchLimits = DispatchLimits()

@@ -237,6 +237,12 @@ class Dispatcher:
         if self._failure is not None:
             await self._ended.wait()
 
+    async def pass_over(self, position: int) -> None:
+        """After `stop`: count an event that concerns no actor as finished, where all before it is."""
+        if self._water.mark == position - 1:
+            self._water = LowWater(position)
+            await self._save_checkpoint()
+
     async def redispatch(self, record: Recorded, kind: str, key: str) -> None:
         """Let one actor react once, for an operator who retries what was parked. Raises the actor's error."""
         targets = self._route(record) if (kind, key) == NOBODY else [(kind, key)]

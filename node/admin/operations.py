@@ -18,6 +18,7 @@ from events.account import DisableAccount, EnableAccount
 from events.errors import InvalidInput, NotFound
 from events.mailbox import Mailbox
 from node.accounts import Registration
+from node.attestation import file_content
 from node.core import Core
 from node.crypto.base64_text import from_base64
 from node.mime.summary import summarise
@@ -239,6 +240,11 @@ async def view_swap(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
     yield {"view": name, "position": await core.views.swap(name)}
 
 
+async def log_checkpoint(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
+    """Sign the log as it is now; the answer is the checkpoint as it is kept elsewhere."""
+    yield file_content(await core.attestor.sign())
+
+
 OPERATIONS: Mapping[str, Operation] = {
     "account.add": account_add,
     "account.list": account_list,
@@ -254,4 +260,5 @@ OPERATIONS: Mapping[str, Operation] = {
     "parked.retry": parked_retry,
     "parked.drop": parked_drop,
     "view.swap": view_swap,
+    "log.checkpoint": log_checkpoint,
 }

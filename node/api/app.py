@@ -66,7 +66,7 @@ def build_app(core: Core, smtp: SmtpDoor) -> web.Application:
     limits = Limits(settings.http, core.clock)
     authentication = Authentication(core.accounts, limits, clients)
     cors, traffic = Cors(settings.http.origins, clients), Traffic()
-    door = _sync_door(core, authentication)
+    door = _sync_door(core, authentication, clients)
     pages = Pages(settings.node.server_domain, door.welcome)
     routes = [*_routes(core, Metrics(core, smtp, traffic)), *pages.routes()]
     pages.describe(routes, msgspec.json.encode(document(routes, settings.node.server_domain)))
@@ -97,7 +97,7 @@ def _routes(core: Core, metrics: Metrics) -> Sequence[Route]:
     ]
 
 
-def _sync_door(core: Core, authentication: Authentication) -> SyncDoor:
+def _sync_door(core: Core, authentication: Authentication, clients: Clients) -> SyncDoor:
     settings = core.settings
     writes = ClientWrites(
         Mailboxes(core),
@@ -118,6 +118,7 @@ def _sync_door(core: Core, authentication: Authentication) -> SyncDoor:
         # Clients keep their checkpoints under this name: the same node must always say the same.
         node_id=hashlib.sha256(core.keys.address.encode()).hexdigest()[:32],
         version=SOFTWARE.partition("/")[2],
+        client_of=clients.key,
     )
 
 

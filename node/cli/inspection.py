@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from node.cli.context import context_of
-from node.cli.output import Json, console, moment, print_json, print_table
+from node.cli.output import Json, console, moment, print_json, print_table, printable, progress
 
 
 def register(app: typer.Typer) -> None:
@@ -56,24 +57,48 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def verify(context: typer.Context, as_json: Json = False) -> None:
-    """Check the log's chain of hashes and every blob; name the first bad position.
+def verify(
+    context: typer.Context,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(help="A checkpoint kept elsewhere: the log must contain the history up to it."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check the log's chain of hashes, its signed checkpoints and every blob; name the first bad position.
 
     Exits 1 when something is damaged. A running daemon is not disturbed.
 
-    Example: mailio-node verify
+    Example: mailio-node verify --checkpoint checkpoint.json
     """
     from node.doctor import verify_stores
 
-    report = verify_stores(context_of(context).settings)
+    with progress("verifying the log") as show:
+        report = verify_stores(context_of(context).settings, checkpoint or (), show)
     if as_json:
         print_json(report)
     else:
-        console.print(f"log: {report['events']} events, {report['log']}")
-        erased = f" and {report['erasedBlobs']} erased ones" if report["erasedBlobs"] else ""
-        console.print(f"blobs: {report['blobs']} blobs{erased}, {report['blobState']}")
+        _print_report(report)
     if report["damaged"]:
         raise typer.Exit(1)
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    lines = [f"log: {report['events']} events, {report['log']}"]
+    if report["checkpoints"]:
+        lines.append(
+            f"signed checkpoints: {report['checkpoints']}, the last of position {report['attested']}, "
+            f"signed at {moment(report['attestedAt'])} UTC"
+        )
+    else:
+        lines.append("signed checkpoints: none")
+    for kept in report["kept"]:
+        verdict = kept["problem"] or f"the log contains its history, up to position {kept['position']}"
+        lines.append(f"{kept['file']}: {verdict}")
+    erased = f" and {report['erasedBlobs']} erased ones" if report["erasedBlobs"] else ""
+    lines.append(f"blobs: {report['blobs']} blobs{erased}, {report['blobState']}")
+    for line in lines:
+        console.print(printable(line), markup=False, soft_wrap=True)
 
 
 def mailbox(

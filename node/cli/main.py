@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from events.errors import MailioError, Misconfigured
-from node.cli import accounts, handshakes, inspection, parked, running, views
+from node.cli import accounts, handshakes, history, inspection, logs, parked, running, views
 from node.cli.context import Context, find_configuration
 from node.cli.output import complain
 
@@ -31,9 +31,11 @@ app = typer.Typer(
 )
 app.add_typer(accounts.app, name="account")
 app.add_typer(handshakes.app, name="handshake")
+app.add_typer(logs.app, name="log")
 app.add_typer(parked.app, name="parked")
 running.register(app)
 inspection.register(app)
+history.register(app)
 views.register(app)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of a table.")]
@@ -31,9 +35,29 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
+def json_text(item: Any, *, indent: int = 0) -> str:
+    """Write JSON, on one line unless `indent` is given; what could rule a terminal is escaped."""
+    encoded = msgspec.json.encode(item)
+    text = (msgspec.json.format(encoded, indent=indent) if indent else encoded).decode()
+    return text if text.isprintable() else _UNUSUAL.sub(_escaped, text)
+
+
+_UNUSUAL = re.compile(r"[^\n\x20-\x7e]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    char = found[0]
+    return char if char.isprintable() else json.dumps(char)[1:-1]
+
+
 def print_json(item: Any) -> None:
     """Print one JSON document."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(item), indent=2).decode() + "\n")
+    sys.stdout.write(json_text(item, indent=2) + "\n")
+
+
+def print_json_line(item: Any) -> None:
+    """Print one JSON document on a line of its own."""
+    sys.stdout.write(json_text(item) + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
@@ -55,6 +79,25 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     width = max(len(name) for name, _ in pairs)
     for name, value in pairs:
         console.print(f"{name:<{width}}  {value}", markup=False, soft_wrap=True)
+
+
+def shortened(text: str, length: int) -> str:
+    """Cut a text to so many characters, control characters made visible."""
+    text = printable(text[: length + 1])
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+@contextmanager
+def progress(what: str, *, between_lines: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on standard error while a block runs; what it gives is told (done, total).
+
+    Not where nobody watches, nor where it would stand `between_lines` of the output itself.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    hidden = not errors.is_terminal or (between_lines and sys.stdout.isatty())
+    with Progress(*columns, console=errors, transient=True, disable=hidden) as shown:
+        task = shown.add_task(what, total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)
 
 
 def moment(milliseconds: int) -> str:

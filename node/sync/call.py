@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -20,18 +20,27 @@ from node.sync.query import Query
 from node.sync.refusal import Refusal, bad_request, too_large
 from node.sync.rendering import Renderer, encoded
 
+DEVICE_LENGTH = 160
+"""Characters kept of a client's address and User-Agent: an address and the name of a browser."""
+
+
+def peer_of(request: web.Request) -> str:
+    """Name the client of a request by the address of its socket."""
+    return request.remote or ""
+
 
 class HeadAnswered(Exception):
     """A HEAD request has its whole answer (RFC 9110 section 9.3.2): more would be taken for the next one."""
 
 
 class Room(msgspec.Struct, frozen=True, kw_only=True):
-    """What all calls of the door share."""
+    """What all calls of the door share. `client_of` names the client of a request."""
 
     blobs: Blobs
     writes: ClientWrites
     feeds: Feeds
     limits: SyncLimits
+    client_of: Callable[[web.Request], str] = peer_of
 
 
 class Call:
@@ -59,6 +68,7 @@ class Call:
         self.query = Query(request.query)
         self.renderer = Renderer(database, room.blobs)
         self._writes = room.writes
+        self._client_of = room.client_of
 
     # Reading
 
@@ -85,7 +95,15 @@ class Call:
 
     async def write(self, documents: list[Incoming], *, new_edits: bool = True) -> list[Outcome]:
         """Write documents as this user."""
-        return await self._writes.write(self.address, self.database, documents, new_edits=new_edits)
+        return await self._writes.write(
+            self.address, self.database, documents, new_edits=new_edits, device=self._device()
+        )
+
+    def _device(self) -> str:
+        """Say who writes, for the log: the client's address and what it calls itself."""
+        agent = self.request.headers.get("User-Agent", "")
+        told = f"{self._client_of(self.request)} {agent}"
+        return "".join(char for char in told if char.isprintable())[:DEVICE_LENGTH].strip()
 
     async def write_one(self, document: Incoming, *, new_edits: bool = True) -> str:
         """Write one document; return its revision, raise its refusal."""

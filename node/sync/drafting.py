@@ -154,7 +154,7 @@ class Drafting:
         size = _size(sent.body, files)
         standing.drafted[path[0]] = Leaf(_revision(sent, path[0], files), size, terms is not None)
         document = "" if sent.body == EMPTY else await self._sealed(sent.body)
-        folder = sent.members.get("folder")
+        folder, read = sent.members.get("folder"), sent.members.get("isRead")
         self.drafts.append(
             DocumentDraft(
                 id=sent.id,
@@ -166,6 +166,7 @@ class Drafting:
                 size=size,
                 replaced=before.size if before else 0,
                 folder=folder if isinstance(folder, str) else "",
+                read=read if isinstance(read, bool) else None,
                 handshake=terms,
                 forgotten=bool(spoke and spoke.handshake) and terms is None and _wins(standing, path[0]),
             )

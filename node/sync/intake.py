@@ -67,13 +67,20 @@ class ClientWrites:
         self._running: set[asyncio.Task[list[Outcome]]] = set()
 
     async def write(
-        self, address: str, database: Database, documents: Sequence[Incoming], *, new_edits: bool
+        self,
+        address: str,
+        database: Database,
+        documents: Sequence[Incoming],
+        *,
+        new_edits: bool,
+        device: str = "",
     ) -> list[Outcome]:
         """Write documents, one outcome each, in order. What is written is durable and visible on return.
 
-        A caller that goes away does not stop a write half-way. Raises Busy and StorageUnavailable.
+        `device` says where they come from. A caller that goes away does not stop a write half-way. Raises
+        Busy and StorageUnavailable.
         """
-        task = asyncio.create_task(self._in_turn(address, database, documents, new_edits))
+        task = asyncio.create_task(self._in_turn(address, database, documents, new_edits, device))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
@@ -84,14 +91,19 @@ class ClientWrites:
             await asyncio.wait(self._running)
 
     async def _in_turn(
-        self, address: str, database: Database, documents: Sequence[Incoming], new_edits: bool
+        self,
+        address: str,
+        database: Database,
+        documents: Sequence[Incoming],
+        new_edits: bool,
+        device: str,
     ) -> list[Outcome]:
         lock = self._locks.setdefault(address, asyncio.Lock())
         async with lock:
             await self._catch_up(address)
             drafting = Drafting(database, address, self._handshakes, self._blobs)
             outcomes = [await _outcome(drafting, each, new_edits) for each in documents]
-            refused = await self._record(address, drafting)
+            refused = await self._record(address, drafting, device)
             await self._show(address)
             for document_id, revision in drafting.replaced:
                 database.superseded.keep(database.name, document_id, revision)
@@ -114,29 +126,29 @@ class ClientWrites:
             self._unseen.pop(address, None)
         return True
 
-    async def _record(self, address: str, drafting: Drafting) -> dict[tuple[str, str], Refusal]:
+    async def _record(self, address: str, drafting: Drafting, device: str) -> dict[tuple[str, str], Refusal]:
         """Store bodies, then say it to the mailbox; return what a full mailbox refused, by (id, rev)."""
         drafts = drafting.drafts
         if not drafts:
             return {}
         await self._blobs.keep(*drafting.bodies())
         try:
-            await self._execute(address, drafts)
+            await self._execute(address, drafts, device)
         except MailboxFull as full:
-            return await self._shrink(address, drafts, refusal_of(full))
+            return await self._shrink(address, drafts, refusal_of(full), device)
         return {}
 
     async def _shrink(
-        self, address: str, drafts: Sequence[DocumentDraft], full: Refusal
+        self, address: str, drafts: Sequence[DocumentDraft], full: Refusal, device: str
     ) -> dict[tuple[str, str], Refusal]:
         """Where there is no room for all, take what makes room or needs none, and refuse the rest."""
         fits = [draft for draft in drafts if draft.size <= draft.replaced]
         if fits:
-            await self._execute(address, fits)
+            await self._execute(address, fits, device)
         return {(draft.id, draft.revisions[0]): full for draft in drafts if draft.size > draft.replaced}
 
-    async def _execute(self, address: str, drafts: Sequence[DocumentDraft]) -> None:
-        command = WriteDocuments(tuple(drafts), self._clock.now(), self._quota)
+    async def _execute(self, address: str, drafts: Sequence[DocumentDraft], device: str) -> None:
+        command = WriteDocuments(tuple(drafts), self._clock.now(), self._quota, device)
         origin = Origin(actor=f"client/{address}")
         recorded: list[Recorded] = await self._mailboxes.execute(address, command, origin)
         if recorded:

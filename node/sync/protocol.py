@@ -6,7 +6,7 @@ answer, and so does a request without identity.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Final
 
 import structlog
@@ -14,7 +14,7 @@ from aiohttp import web
 
 from events.errors import MailioError
 from events.identity import userdb_name
-from node.sync.call import Call, HeadAnswered, Room, json_answer
+from node.sync.call import Call, HeadAnswered, Room, json_answer, peer_of
 from node.sync.database import Database
 from node.sync.feeds import Feeds
 from node.sync.intake import ClientWrites
@@ -54,8 +54,12 @@ class SyncDoor:
         origins: Collection[str] = (),
         node_id: str = "",
         version: str = "",
+        client_of: Callable[[web.Request], str] = peer_of,
     ) -> None:
-        """`store` holds the view `userdb`; `origins` are the web origins that may call (wire spec 7.3)."""
+        """`store` holds the view `userdb`; `origins` are the web origins that may call (wire spec 7.3).
+
+        `client_of` names the client of a request, for the log.
+        """
         self._store = store
         self._authenticate = authenticate
         self._writes = writes
@@ -65,7 +69,7 @@ class SyncDoor:
         self._version = version
         self.feeds = Feeds(limits)
         self._superseded = Superseded(limits.superseded_bytes)
-        self._room = Room(blobs=blobs, writes=writes, feeds=self.feeds, limits=limits)
+        self._room = Room(blobs=blobs, writes=writes, feeds=self.feeds, limits=limits, client_of=client_of)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer one request to a database."""

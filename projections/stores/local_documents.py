@@ -29,6 +29,15 @@ def read(connection: sqlite3.Connection, database: str, id: str) -> LocalDocumen
     return LocalDocument(rev=f"0-{row[0]}", body=row[1]) if row else None
 
 
+def read_all(connection: sqlite3.Connection, database: str) -> dict[str, LocalDocument]:
+    """Return all documents of a database by id, those used last first."""
+    rows = connection.execute(
+        "SELECT id, generation, body FROM local_document WHERE database = ? ORDER BY touched DESC",
+        (database,),
+    )
+    return {id_: LocalDocument(rev=f"0-{generation}", body=body) for id_, generation, body in rows}
+
+
 def require(connection: sqlite3.Connection, database: str, id: str, expected: str | None) -> int:  # noqa: A002
     """Return the generation of the document, 0 for none; raise Conflict if its rev isn't the expected one."""
     stored = read(connection, database, id)

@@ -260,6 +260,13 @@ class StoreReader:
         except sqlite3.Error as error:
             raise translated(error, self._path) from error
 
+    async def local_documents(self, database: str) -> dict[str, LocalDocument]:
+        """Return all `_local` documents of a database by id (without `_local/`): at most 1000."""
+        try:
+            return local_documents.read_all(self._reader, database)
+        except sqlite3.Error as error:
+            raise translated(error, self._path) from error
+
     async def parked(self) -> dict[int, str]:
         """Log positions of the records that this view could not take in, with the reason; the first 1000."""
         return dict(self._rows("SELECT position, reason FROM parked ORDER BY position LIMIT ?", PARKED_LIMIT))

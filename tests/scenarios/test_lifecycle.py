@@ -259,9 +259,23 @@ def test_every_command_has_help_with_an_example() -> None:
     ).stdout
     groups = {
         "account": ("add", "list", "show", "disable", "enable", "password"),
+        "log": ("show", "tail", "grep", "checkpoint"),
         "parked": ("list", "retry"),
     }
-    for command in ("run", "status", "rebuild", "doctor", "config", "verify", "mailbox", "send-test", "init"):
+    for command in (
+        "run",
+        "status",
+        "rebuild",
+        "doctor",
+        "config",
+        "verify",
+        "mailbox",
+        "send-test",
+        "init",
+        "state",
+        "diff",
+        "why",
+    ):
         assert command in listing
         assert "Example:" in _help(root, command)
     for group, commands in groups.items():

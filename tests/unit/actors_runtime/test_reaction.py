@@ -416,6 +416,19 @@ async def test_who_waits_for_a_position_learns_that_the_dispatcher_has_ended() -
         await waiting
 
 
+async def test_an_event_behind_the_end_is_passed_over_only_when_all_before_it_is_finished() -> None:
+    setup = Setup(MemoryLog())
+    script = scripted(setup)
+    async with setup.running():
+        await setup.send(coin(1, "a"))
+        await setup.dispatcher.reached(1)
+    await setup.dispatcher.pass_over(3)
+    assert setup.checkpoints.positions == {"tills": 1}
+    await setup.dispatcher.pass_over(2)
+    assert setup.checkpoints.positions == {"tills": 2}
+    assert script.done["a"] == [1]
+
+
 async def test_stop_finishes_what_is_under_way() -> None:
     setup = Setup(MemoryLog())
     script = scripted(setup)
