@@ -18,6 +18,7 @@ from node.settings import Settings
 from node.stores import reading
 from node.views import all_views, aside_path, revs_limit, store_path, view_named
 from projections.rebuild import Progress, Report, rebuild
+from projections.stores.building import BuildingStore
 from projections.stores.embedded import EmbeddedStore
 from projections.view_store import View
 
@@ -91,7 +92,7 @@ async def _build(view: View, log: SqliteLog, live: EmbeddedStore | None, path: P
         show(state.position, state.total, state.events_per_second)
 
     try:
-        aside = EmbeddedStore.open(path, revs_limit=revs_limit(view.name))
+        aside = BuildingStore.open(path, revs_limit=revs_limit(view.name))
         upto = await live.checkpoint() if live else log.head
         report = await rebuild(view, log, live, aside, upto, progress)
         done = True
