@@ -1,15 +1,14 @@
 """The history of a large node, made without its doors: accounts, accepted mails, filed messages.
 
 `python -m benchmarks.history [--events N] [--mailboxes N]` makes it and says where it is. Every mailbox is
-two events, every mail two more; who gets a mail follows Zipf's law. Log and blobs are written by the node's
-own stores, so hashes, indexes and syncs are the real ones. The same numbers give the same content; it is
-kept in the temporary folder until one of the sources that write it changes.
+two events, every mail two more; who gets a mail follows Zipf's law. Log, blobs and views are written by the
+node's own stores, so hashes, indexes and syncs are the real ones. The same numbers give the same content; it
+is kept in the temporary folder until one of the sources that write it changes.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import hashlib
 import itertools
 import os
@@ -19,7 +18,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import uvloop
@@ -42,6 +43,11 @@ from node.crypto.did_documents import ServerEndpoints, user_document
 from node.crypto.keys import ServerKeys, create_server_keys
 from node.storage.checkpoints import FileCheckpoints
 from node.storage.local import LocalBlobs
+from node.storage.reading import BlobReader
+from node.views import all_views, revs_limit, store_path
+from projections.rebuild import build
+from projections.stores.building import BuildingStore
+from tests.daemon import Daemon
 
 DOMAIN = "alpha.example"
 PASSWORD = "benchmark"
@@ -257,15 +263,28 @@ async def write(data: Path, shape: Shape) -> None:
     await writer.mails()
     await FileCheckpoints(data / "checkpoints.json").save(DISPATCHER, writer.log.head)
     await writer.close()
+    await build_views(data)
+
+
+async def build_views(data: Path) -> None:
+    """Make the views of what was written."""
+    log = SqliteLog.open(data / "log.sqlite", VirtualClock(), SOFTWARE, readonly=True)
+    blobs = BlobReader.open(data / "blobs")
+    for name, view in all_views(blobs).items():
+        store = BuildingStore.open(store_path(data / "views", name), revs_limit(name))
+        await build(view, log, store, log.head)
+        await store.close()
+    await blobs.close()
+    await log.close()
 
 
 def _fingerprint() -> str:
     """Name what writes a history: its sources."""
     root = Path(__file__).parent.parent
-    sources = [Path(__file__), *sorted((root / "events").rglob("*.py")), *sorted((root / "node/storage").glob("*.py"))]
-    state = hashlib.sha256()
-    for source in sources:
-        state.update(source.read_bytes())
+    state = hashlib.sha256(Path(__file__).read_bytes())
+    for room in ("events", "projections", "node/storage"):
+        for source in sorted((root / room).rglob("*.py")):
+            state.update(source.read_bytes())
     return state.hexdigest()[:12]
 
 
@@ -290,6 +309,19 @@ def history(shape: Shape = LARGE) -> Path:
     aside.rename(path)
     print(f"made in {time.perf_counter() - began:.0f} s: {path}", file=sys.stderr, flush=True)
     return path
+
+
+@contextmanager
+def node_with(shape: Shape, **settings: Any) -> Iterator[Daemon]:
+    """Give a node, not started, with a copy of a history, for the length of a block."""
+    source = history(shape)
+    with tempfile.TemporaryDirectory(prefix="node-", dir=folder()) as parent:
+        shutil.copytree(source, Path(parent) / "data", symlinks=True)
+        daemon = Daemon(Path(parent), **settings)
+        try:
+            yield daemon
+        finally:
+            daemon.end()
 
 
 def main() -> None:
