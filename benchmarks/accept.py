@@ -20,12 +20,12 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks.history import ONE, email, node_with
 from benchmarks.postfix import delivered, postfix
 from benchmarks.results import Size, in_turns, middle, run
 from benchmarks.smtp_load import LoadResult
-from tests.daemon import running
 
-RECIPIENT = "someone@alpha.example"
+RECIPIENT = email(0)
 SENDER = "load@load.example"
 
 NODE = "this node"
@@ -94,11 +94,10 @@ def storing_nothing(name: str, kind: str) -> Iterator[Server]:
 
 
 @contextmanager
-def the_node(folder: Path) -> Iterator[Server]:
+def the_node() -> Iterator[Server]:
     """Run the daemon."""
-    folder.mkdir()
-    with running(folder, **NODE_SETTINGS) as daemon:
-        daemon.account(RECIPIENT)
+    with node_with(ONE, **NODE_SETTINGS) as daemon:
+        daemon.start()
         yield Server(NODE, daemon.smtp_port, lambda _: daemon.settled())
 
 
@@ -164,10 +163,10 @@ def measure(size: Size) -> list[Row]:
     """Measure everything."""
     with tempfile.TemporaryDirectory(prefix="accept-") as folder, ExitStack() as stack:
         servers = [
-            stack.enter_context(the_node(Path(folder) / "node")),
+            stack.enter_context(the_node()),
             stack.enter_context(storing_nothing(AIOSMTPD, "aiosmtpd")),
             stack.enter_context(storing_nothing(DOOR, "door")),
-            *stack.enter_context(two_postfixes(Path(folder) / "postfix")),
+            *stack.enter_context(two_postfixes(Path(folder))),
         ]
         loads = list(MAILS.items())[: size.of(len(MAILS), 2, 1)]
         return [

@@ -8,15 +8,13 @@ counts the syncs of the daemon's process, those of filing and of views included 
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import msgspec
 
-from benchmarks.accept import NODE_SETTINGS, RECIPIENT, load_of
+from benchmarks.accept import NODE_SETTINGS, load_of
+from benchmarks.history import ONE, node_with
 from benchmarks.results import Size, in_turns, middle, run
 from benchmarks.syncs import syncs_of
-from tests.daemon import Daemon, running
+from tests.daemon import Daemon
 
 BYTES = 2_048
 
@@ -73,8 +71,8 @@ def measure(size: Size) -> list[Step]:
     """Take all steps."""
     steps = list(MAILS)[: size.of(len(MAILS), len(MAILS), 2)]
     taken: dict[int, list[Step]] = {sessions: [] for sessions in steps}
-    with tempfile.TemporaryDirectory(prefix="curve-") as folder, running(Path(folder), **NODE_SETTINGS) as daemon:
-        daemon.account(RECIPIENT)
+    with node_with(ONE, **NODE_SETTINGS) as daemon:
+        daemon.start()
         load_of(daemon.smtp_port, 1, size.of(200, 50, 1), BYTES)
         for _, sessions in in_turns(steps, size.of(3, 1, 1)):
             mails = size.of(MAILS[sessions], max(sessions, MAILS[sessions] // 10), sessions)

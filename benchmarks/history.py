@@ -29,7 +29,7 @@ from actors.mailbox import document_id
 from events import account, mail, mailbox
 from events.account import AccountOpened, EmailClaimed
 from events.event import Recorded
-from events.identity import mailio_address
+from events.identity import mailio_address, userdb_name
 from events.log.clock import VirtualClock
 from events.log.log import Origin, Write
 from events.log.sqlite_log import SqliteLog
@@ -91,6 +91,16 @@ def key(number: int) -> bytes:
 def address(number: int) -> str:
     """Mailio address of mailbox `number`."""
     return mailio_address(key(number))
+
+
+def credentials(number: int) -> dict[str, str]:
+    """Give what a client of mailbox `number` logs in with, by the names of an account's key file."""
+    owner = address(number)
+    return {"address": owner, "databasePassword": PASSWORD, "database": userdb_name(owner)}
+
+
+ONE = Shape(2, 1)
+"""A node with one mailbox and nothing in it."""
 
 
 class Zipf:

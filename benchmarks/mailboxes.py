@@ -13,7 +13,7 @@ import msgspec
 
 from benchmarks.accept import NODE_SETTINGS, load_of
 from benchmarks.history import LARGE, Shape, node_with
-from benchmarks.memory import rss, threads
+from benchmarks.processes import rss, threads
 from benchmarks.results import Size, in_turns, middle, run
 from tests.daemon import Daemon
 

@@ -19,7 +19,7 @@ from contextlib import suppress
 import msgspec
 
 from benchmarks.history import LARGE, Shape, node_with
-from benchmarks.memory import peak_of
+from benchmarks.processes import peak_of
 from benchmarks.results import Size, run
 from tests.daemon import COMMAND, Daemon
 

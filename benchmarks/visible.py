@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,11 +22,12 @@ import msgspec
 from aiohttp import ClientResponse, ClientSession, ClientTimeout
 
 from actors.mailbox import document_id
+from benchmarks.history import ONE, credentials, email, node_with
 from benchmarks.results import Size, percentile, run
-from tests.daemon import Daemon, running
+from tests.daemon import Daemon
 from tests.scenarios.device import remote_url
 
-RECIPIENT = "someone@alpha.example"
+RECIPIENT = email(0)
 BYTES = 2_048
 SESSIONS = 16
 WARM_UP = 20
@@ -37,7 +37,6 @@ SECONDS = {1: 20, 20: 15, 100: 15, 500: 10}
 """Length of the load by mails a second."""
 
 _ACCEPTED = re.compile(rb"250 2\.0\.0 accepted as ([0-9a-f]{32})")
-_ENTER = b"MAIL FROM:<load@load.example>\r\n", b"RCPT TO:<someone@alpha.example>\r\n", b"DATA\r\n"
 
 
 class Delay(msgspec.Struct, frozen=True):
@@ -77,10 +76,10 @@ class Session:
         await session._say(b"EHLO load.example\r\n")
         return session
 
-    async def send(self, raw: bytes) -> tuple[str, int]:
+    async def send(self, raw: bytes, recipient: str = RECIPIENT) -> tuple[str, int]:
         """Hand in a mail; return its id and the time (ns, monotonic) of its `250`."""
-        for line in _ENTER:
-            await self._say(line)
+        for line in ("MAIL FROM:<load@load.example>", f"RCPT TO:<{recipient}>", "DATA"):
+            await self._say(f"{line}\r\n".encode())
         reply = await self._say(raw + b".\r\n")
         at = time.monotonic_ns()
         found = _ACCEPTED.match(reply)
@@ -243,9 +242,8 @@ def measure(size: Size) -> list[Figures]:
     """Measure on a node of its own."""
     share = 1.0 if size is Size.FULL else 0.1
     rates = {100: 0.2} if size is Size.TINY else {rate: seconds * share for rate, seconds in SECONDS.items()}
-    with tempfile.TemporaryDirectory(prefix="visible-") as folder, running(Path(folder)) as daemon:
-        account = daemon.account(RECIPIENT)
-        return asyncio.run(take(daemon, account, rates))
+    with node_with(ONE) as daemon:
+        return asyncio.run(take(daemon.start(), credentials(0), rates))
 
 
 if __name__ == "__main__":

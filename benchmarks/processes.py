@@ -1,7 +1,8 @@
-"""What processes have in memory, as the kernel counts it (Linux)."""
+"""What processes take of memory and processor, as the kernel counts it (Linux)."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,12 @@ def rss(pid: int) -> float:
 def threads(pid: int) -> int:
     """Number of threads of a process; 0 when it has ended."""
     return _status(pid, "Threads:")
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has taken, its ended children not counted."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _status(pid: int, name: str) -> int:
