@@ -1,7 +1,8 @@
 """Everything, one measure after the other: `python -m benchmarks [--size quick] [NAME…]`, or `make bench`.
 
-Each measure runs in a process of its own. At full size the figures go to `results.json`, then the plots and the
-tables of the README are made from them. One that fails is reported in the end, and its old figures stay.
+Each measure runs in a process of its own. At full size the figures go to `results.json`, then the plots
+and the tables of the README are made from them. One that fails is reported in the end, and its old
+figures stay.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def run_one(name: str, size: Size) -> bool:
 
 def main() -> int:
     """Run all measures, or those that are named; 1 when one failed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("name", nargs="*", choices=[[], *MEASURES], help="measures; none: all")
     parser.add_argument("--size", type=Size, choices=list(Size), default=Size.FULL)
     options = parser.parse_args()

@@ -153,9 +153,7 @@ def compared(servers: list[Server], sessions: int, size: int, mails: int, rounds
     for _, server in in_turns(servers, rounds):
         taken[server.name].append(one_round(server, sessions, size, mails))
     figures = {name: median_of(rounds_) for name, rounds_ in taken.items()}
-    ratios = {
-        name: figures[NODE].accepted / one.accepted for name, one in figures.items() if name != NODE
-    }
+    ratios = {name: figures[NODE].accepted / one.accepted for name, one in figures.items() if name != NODE}
     return Row(sessions, size, figures, ratios)
 
 

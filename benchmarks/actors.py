@@ -1,7 +1,7 @@
 """Cost of an actor: activations, asks, bytes: `python -m benchmarks.actors [--size quick]`.
 
-Actors without state of their own, on uvloop; a mailbox's state comes on top. One kind answers in its turn, the
-other awaits in activation and in each turn, as actors that append do.
+Actors without state of their own, on uvloop; a mailbox's state comes on top. One kind answers in its
+turn, the other awaits in activation and in each turn, as actors that append do.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class AwaitingCounter(Counter):
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """Actors activated and told, actors closed, asks answered a second (100 in flight); bytes of an idle one."""
+    """Actors activated, closed, asks answered a second (100 in flight); bytes of an idle one."""
 
     activated: float
     closed: float

@@ -1,8 +1,8 @@
 """Durable blob writes per second: segment store beside one synced file per blob, in one run.
 
-`python -m benchmarks.blobs [--size quick]`. Every writer waits for its blob before it writes the next. The variants
-take turns within each round, so that a slow moment of the disk hits all of them; median of the rounds, p50
-and p99 of all writes.
+`python -m benchmarks.blobs [--size quick]`. Every writer waits for its blob before it writes the next.
+The variants take turns within each round, so that a slow moment of the disk hits all of them; median of
+the rounds, p50 and p99 of all writes.
 """
 
 from __future__ import annotations
@@ -106,7 +106,9 @@ def measure(size: Size) -> list[Row]:
 
 def show(rows: list[Row]) -> None:
     """Print a table."""
-    print(f"{'bytes':>6}{'writers':>8}{'segments/s':>12}{'p50':>7}{'p99':>7}{'files/s':>9}{'p50':>7}{'p99':>7}{'ratio':>7}")
+    print(
+        f"{'bytes':>6}{'writers':>8}{'segments/s':>12}{'p50':>7}{'p99':>7}{'files/s':>9}{'p50':>7}{'p99':>7}{'ratio':>7}"
+    )
     for row in rows:
         one, other = row.segments, row.files
         print(

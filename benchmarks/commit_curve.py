@@ -1,9 +1,9 @@
 """Group commit: what more sessions do to rate, latency, and syncs per mail.
 
-`python -m benchmarks.commit_curve [--size quick]`. The daemon with its defaults, 2 KB mails to one mailbox, as
-many sessions as each step says, each waiting for every reply. All steps take turns, median of the rounds.
-A mail alone needs two syncs (its blob, then its event); mails that come together share them. The kernel
-counts the syncs of the daemon's process, those of filing and of views included (see `syncs`).
+`python -m benchmarks.commit_curve [--size quick]`. The daemon with its defaults, 2 KB mails to one
+mailbox, as many sessions as each step says, each waiting for every reply. All steps take turns, median of
+the rounds. A mail alone needs two syncs (its blob, then its event); mails that come together share them.
+The kernel counts the syncs of the daemon's process, those of filing and of views included (see `syncs`).
 """
 
 from __future__ import annotations
@@ -82,7 +82,10 @@ def measure(size: Size) -> list[Step]:
 
 def show(steps: list[Step]) -> None:
     """Print a table."""
-    print(f"{'sessions':>8}{'mails/s':>9}{'p50 ms':>9}{'p99 ms':>9}{'syncs/mail until 250':>22}{'until filed':>13}")
+    print(
+        f"{'sessions':>8}{'mails/s':>9}{'p50 ms':>9}{'p99 ms':>9}"
+        f"{'syncs/mail until 250':>22}{'until filed':>13}"
+    )
     for step in steps:
         syncs = "".join(
             f"{value:{width}.2f}" if value is not None else f"{'?':>{width}}"

@@ -1,10 +1,11 @@
 """A thousand devices that wait for news: what they cost, and how soon they have it.
 
-`python -m benchmarks.live_clients [--size quick]`. A daemon with 1,000 mailboxes; one continuous `_changes` feed
-for each, with PouchDB's heartbeat of ten seconds, held by one process on the same machine. First one feed is
-open, then all of them. Memory is what the daemon has resident more than before, by feed; idle processor time
-is taken while nothing happens but heartbeats. Then mails of 2 KB come at a steady rate to the mailboxes that
-are listened to, and the time from each `250` until its line has come is taken (one clock).
+`python -m benchmarks.live_clients [--size quick]`. A daemon with 1,000 mailboxes; one continuous
+`_changes` feed for each, with PouchDB's heartbeat of ten seconds, held by one process on the same
+machine. First one feed is open, then all of them. Memory is what the daemon has resident more than
+before, by feed; idle processor time is taken while nothing happens but heartbeats. Then mails of 2 KB
+come at a steady rate to the mailboxes that are listened to, and the time from each `250` until its line
+has come is taken (one clock).
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ class Clients:
                 group.create_task(self._open(number, places))
 
     async def _open(self, number: int, places: asyncio.Semaphore) -> None:
-        url = f"{remote_url(self._daemon, credentials(number))}/_changes?feed=continuous&since=now&heartbeat=10000"
+        database = remote_url(self._daemon, credentials(number))
+        url = f"{database}/_changes?feed=continuous&since=now&heartbeat=10000"
         open_ = asyncio.get_running_loop().create_future()
 
         async def listen() -> None:

@@ -1,10 +1,10 @@
 """Mail for 100,000 mailboxes, beside mail for 100, by Zipf's law.
 
-`python -m benchmarks.mailboxes [--size quick]`. Two daemons with their defaults take turns: one with the large
-history (see `history`), one with 100 mailboxes and nothing in them. Ten sessions, 2 KB; who gets a mail
-follows Zipf's law over all mailboxes of the node, another draw each round, the same for both numbers of
-mailboxes in every run. Latency is from MAIL FROM to the last 250; medians of the rounds. Memory and threads
-are those of the large node before the first and after each round.
+`python -m benchmarks.mailboxes [--size quick]`. Two daemons with their defaults take turns: one with the
+large history (see `history`), one with 100 mailboxes and nothing in them. Ten sessions, 2 KB; who gets a
+mail follows Zipf's law over all mailboxes of the node, another draw each round, the same for both numbers
+of mailboxes in every run. Latency is from MAIL FROM to the last 250; medians of the rounds. Memory and
+threads are those of the large node before the first and after each round.
 """
 
 from __future__ import annotations

@@ -10,10 +10,10 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 
-from matplotlib import pyplot as plt  # noqa: E402 - the backend must be chosen first
-from matplotlib.figure import Figure  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
-from benchmarks.results import recorded  # noqa: E402
+from benchmarks.results import recorded
 
 FOLDER = Path(__file__).parent
 Results = Mapping[str, Any]
@@ -77,8 +77,12 @@ def visible(results: Results) -> Figure:
     rows = result["figures"]
     figure, axis = plt.subplots(figsize=(5, 3.2), layout="constrained")
     places = range(len(rows))
-    axis.bar([p - 0.2 for p in places], [row["visible"]["p50"] for row in rows], 0.38, color=BLUE, label="p50")
-    axis.bar([p + 0.2 for p in places], [row["visible"]["p99"] for row in rows], 0.38, color=ORANGE, label="p99")
+    axis.bar(
+        [p - 0.2 for p in places], [row["visible"]["p50"] for row in rows], 0.38, color=BLUE, label="p50"
+    )
+    axis.bar(
+        [p + 0.2 for p in places], [row["visible"]["p99"] for row in rows], 0.38, color=ORANGE, label="p99"
+    )
     axis.set_xticks(places, [f"{row['rate']}/s" for row in rows])
     axis.set(title="250 to visible in a live PouchDB, ms")
     axis.legend(frameon=False)

@@ -24,7 +24,9 @@ from benchmarks.results import Size, run
 from tests.daemon import COMMAND, Daemon
 
 _LEFT = re.compile(rb"\d:\d\d:\d\d")
-_VIEW = re.compile(rb"(directory|userdb|statistics): (\d+) documents from (\d+) events\s+in ([\d.]+) s, ([^,]+), swapped in")
+_VIEW = re.compile(
+    rb"(directory|userdb|statistics): (\d+) documents from (\d+) events\s+in ([\d.]+) s, ([^,]+), swapped in"
+)
 
 
 class Figures(msgspec.Struct, frozen=True):

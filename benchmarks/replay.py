@@ -183,7 +183,9 @@ async def take(folder: Path, share: float) -> Figures:
     """Run everything in a fresh log below `folder`."""
     path = folder / "log.db"
     log = SqliteLog.open(path, SystemClock(), "bench")
-    appends = [await append(log, writers, max(writers, int(total * share))) for writers, total in IN_FLIGHT.items()]
+    appends = [
+        await append(log, writers, max(writers, int(total * share))) for writers, total in IN_FLIGHT.items()
+    ]
     await fill(log, max(500, int(LONG_STREAM * share)))
     await log.close()
     began = time.perf_counter()

@@ -1,8 +1,9 @@
 """The SMTP door alone: mails a second when nothing is stored, beside aiosmtpd, in one run.
 
-`python -m benchmarks.smtp_door [--size quick]`: for each server, a process of its own on uvloop and the load in another
-one; 50 sessions, 2 KB, 50 mails each; the order alternates and the median of the rounds is printed. The
-door does its real work: reply codes, limits, and a log line a mail that goes to /dev/null.
+`python -m benchmarks.smtp_door [--size quick]`: for each server, a process of its own on uvloop and the
+load in another one; 50 sessions, 2 KB, 50 mails each; the order alternates and the median of the rounds
+is printed. The door does its real work: reply codes, limits, and a log line a mail that goes to
+/dev/null.
 
 `overridden` is aiosmtpd as far as its own extension points carry: its address parser replaced by the
 door's, its DATA loop by one read up to CRLF . CRLF. It has none of the door's limits, checks of the

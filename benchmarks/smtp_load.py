@@ -105,7 +105,13 @@ class _Client(asyncio.Protocol):
 
 
 async def load(  # noqa: PLR0917 - the order in which mail travels
-    host: str, port: int, sessions: int, mails_per_session: int, body: bytes, recipients: Iterator[str], sender: str
+    host: str,
+    port: int,
+    sessions: int,
+    mails_per_session: int,
+    body: bytes,
+    recipients: Iterator[str],
+    sender: str,
 ) -> LoadResult:
     """Send `body` (CRLF lines) `sessions` times `mails_per_session` times. Raises UnexpectedReply."""
     loop = asyncio.get_running_loop()

@@ -85,13 +85,13 @@ def start(figures: Any) -> Iterator[Line]:
     """Start and idle memory."""
     large, empty = figures["large"], figures["empty"]
     slowest = max(large["clean"], large["killed"], figures["cold"])
+    what = "start with 1,000,000 events and 100,000 mailboxes"
     found = f"{large['clean']:.2f} s, after kill {large['killed']:.2f}, cold {figures['cold']:.2f}"
-    yield Line(
-        "start with 1,000,000 events and 100,000 mailboxes", "<= 10 s", f"{found} (empty node {empty['clean']:.2f})",
-        slowest <= 10,
-    )  # fmt: skip
+    yield Line(what, "<= 10 s", f"{found} (empty node {empty['clean']:.2f})", slowest <= 10)
     idle = large["idle_mb"]
-    yield Line("memory when idle", "<= 150 MB", f"{idle:.0f} MB (empty node {empty['idle_mb']:.0f})", idle <= 150)
+    yield Line(
+        "memory when idle", "<= 150 MB", f"{idle:.0f} MB (empty node {empty['idle_mb']:.0f})", idle <= 150
+    )
 
 
 def mailboxes(figures: Any) -> Iterator[Line]:
@@ -100,7 +100,9 @@ def mailboxes(figures: Any) -> Iterator[Line]:
     what = f"p99 of accepting, {figures['many']['mailboxes']:,} mailboxes to {figures['few']['mailboxes']}"
     yield Line(what, "<= 1.2 times", f"{ratio:.2f}", ratio <= 1.2)
     threads, mb = figures["threads"], figures["mb"]
-    yield Line("threads, before and after", "no growth", f"{threads[1]} and {threads[-1]}", threads[-1] <= threads[1])
+    yield Line(
+        "threads, before and after", "no growth", f"{threads[1]} and {threads[-1]}", threads[-1] <= threads[1]
+    )
     found = f"{mb[0]:.0f}, {mb[1]:.0f} after one round, {mb[-1]:.0f} MB ({figures['actors'][-1]:,} actors)"
     yield Line(f"memory over {figures['mails']:,} mails", "bounded", found, mb[-1] <= 2 * mb[1])
 

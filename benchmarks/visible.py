@@ -1,11 +1,12 @@
 """How long after its `250` a mail is visible in a live PouchDB, at steady rates.
 
-`python -m benchmarks.visible [--size quick]`: the whole daemon with its defaults, a PouchDB 9 (memory adapter) in
-a Node.js process with live replication, mails of 2 KB sent on time whatever happened to those before. Both
-ends read the same clock (CLOCK_MONOTONIC, 1 ns): `250` is taken when the client has read the line, "visible"
-when PouchDB reports the change of its own database. What is measured is thus filing, view, feed,
-`_bulk_get` and PouchDB's write, on cores shared by daemon, sender and PouchDB. "offered" is the node's part
-of it: the mail stands in the continuous `_changes` feed that this process reads beside PouchDB.
+`python -m benchmarks.visible [--size quick]`: the whole daemon with its defaults, a PouchDB 9 (memory
+adapter) in a Node.js process with live replication, mails of 2 KB sent on time whatever happened to those
+before. Both ends read the same clock (CLOCK_MONOTONIC, 1 ns): `250` is taken when the client has read the
+line, "visible" when PouchDB reports the change of its own database. What is measured is thus filing,
+view, feed, `_bulk_get` and PouchDB's write, on cores shared by daemon, sender and PouchDB. "offered" is
+the node's part of it: the mail stands in the continuous `_changes` feed that this process reads beside
+PouchDB.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class BuildingStore(EmbeddedStore):
         ):
             self._writer.execute(f"PRAGMA {pragma}").fetchall()
 
-    async def _commit(self, size: int) -> None:  # noqa: ARG002 - it syncs nothing, however much it is
+    async def _commit(self, size: int) -> None:
         self._writer.execute("COMMIT")
 
     @contextmanager
@@ -65,5 +65,3 @@ def _sync(path: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
-
-
