@@ -31,6 +31,7 @@ from events.account import AccountOpened, EmailClaimed
 from events.event import Recorded
 from events.identity import mailio_address, userdb_name
 from events.log.clock import VirtualClock
+from events.log.codec import Codec
 from events.log.log import Origin, Write
 from events.log.sqlite_log import SqliteLog
 from events.mail import MailAccepted, Recipient
@@ -40,10 +41,13 @@ from node.core import DISPATCHER, SOFTWARE
 from node.crypto.base64_text import to_base64
 from node.crypto.credentials import issue_registration_credential
 from node.crypto.did_documents import ServerEndpoints, user_document
+from node.crypto.envelope import Envelopes
 from node.crypto.keys import ServerKeys, create_server_keys
+from node.crypto.vault import Vault, vault_path
 from node.storage.checkpoints import FileCheckpoints
 from node.storage.local import LocalBlobs
-from node.storage.reading import BlobReader
+from node.storage.sealed import SealedBlobs
+from node.stores import reading
 from node.views import all_views, revs_limit, store_path
 from projections.rebuild import build
 from projections.stores.building import BuildingStore
@@ -167,8 +171,10 @@ class Writer:
     def __init__(self, data: Path, shape: Shape) -> None:
         self.shape = shape
         self.clock = VirtualClock(TIME, seed=1)
-        self.log = SqliteLog.open(data / "log.sqlite", self.clock, SOFTWARE)
-        self.blobs = LocalBlobs.open(data / "blobs")
+        self._vault = Vault.open(vault_path(data))
+        codec = Codec(sealer=Envelopes(self._vault))
+        self.log = SqliteLog.open(data / "log.sqlite", self.clock, SOFTWARE, codec=codec)
+        self.blobs = SealedBlobs(LocalBlobs.open(data / "blobs"), Envelopes(self._vault, named=True))
         self._senders = random.Random(2)
         self._owners = Zipf(shape.mailboxes, seed=3) if shape.mailboxes else None
         self._addresses = [address(number) for number in range(shape.mailboxes)]
@@ -176,6 +182,11 @@ class Writer:
 
     async def accounts(self, keys: ServerKeys) -> None:
         """Open all accounts."""
+        # One transaction for all their keys: a node makes them one by one, over the years.
+        self._vault._connection.execute("BEGIN")
+        for owner in self._addresses:
+            self._vault.key_of(owner)
+        self._vault._connection.execute("COMMIT")
         hashed, origin = password_hash(), Origin(actor="operator")
         for numbers in _groups(self.shape.mailboxes):
             writes = []
@@ -191,7 +202,7 @@ class Writer:
         if self._owners is None:
             return
         raws = (b"Subject: %d\r\n\r\n" % number + b"x" * 500 for number in range(RAW_MESSAGES))
-        self._raw = await self.blobs.write(*raws)
+        self._raw = await self.blobs.write(*raws, owners=(self._addresses[0],))
         for numbers in _groups(self.shape.mails):
             owners = self._owners.draw(len(numbers))
             accepted = await self._accept(numbers, owners)
@@ -228,7 +239,11 @@ class Writer:
             document(name, _sender(record), number)
             for name, record, number in zip(names, accepted, numbers, strict=True)
         ]
-        blobs = await self.blobs.write(*bodies)
+        sealed = [
+            await self.blobs.seal(body, self._addresses[owner])
+            for body, owner in zip(bodies, owners, strict=True)
+        ]
+        await self.blobs.keep(*sealed)
         orders = []
         for place, record in enumerate(accepted):
             owner = self._addresses[owners[place]]
@@ -239,7 +254,7 @@ class Writer:
                 sender=_sender(record),
                 folder=Folder.INBOX,
                 reason=Reason.FIRST_CONTACT,
-                document=blobs[place],
+                document=sealed[place].name,
                 size=len(bodies[place]),
                 filed_at=self.clock.now(),
                 message_id=f"<{numbers[place]}@beta.example>",
@@ -252,6 +267,7 @@ class Writer:
         """Finish."""
         await self.blobs.close()
         await self.log.close()
+        self._vault.close()
 
 
 def _sender(record: Recorded) -> str:
@@ -278,21 +294,20 @@ async def write(data: Path, shape: Shape) -> None:
 
 async def build_views(data: Path) -> None:
     """Make the views of what was written."""
-    log = SqliteLog.open(data / "log.sqlite", VirtualClock(), SOFTWARE, readonly=True)
-    blobs = BlobReader.open(data / "blobs")
-    for name, view in all_views(blobs).items():
-        store = BuildingStore.open(store_path(data / "views", name), revs_limit(name))
-        await build(view, log, store, log.head)
-        await store.close()
-    await blobs.close()
-    await log.close()
+    async with reading(data, SOFTWARE) as stores:
+        blobs = stores.open_blobs()
+        for name, view in all_views(blobs).items():
+            store = BuildingStore.open(store_path(data / "views", name), revs_limit(name))
+            await build(view, stores.log, store, stores.log.head)
+            await store.close()
+        await blobs.close()
 
 
 def _fingerprint() -> str:
     """Name what writes a history: its sources."""
     root = Path(__file__).parent.parent
     state = hashlib.sha256(Path(__file__).read_bytes())
-    for room in ("events", "projections", "node/storage"):
+    for room in ("events", "projections", "node/storage", "node/crypto"):
         for source in sorted((root / room).rglob("*.py")):
             state.update(source.read_bytes())
     return state.hexdigest()[:12]

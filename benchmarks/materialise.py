@@ -18,9 +18,7 @@ import uvloop
 
 from benchmarks.history import Shape, history
 from benchmarks.results import Size, in_turns, middle, run
-from events.log.clock import SystemClock
-from events.log.sqlite_log import SqliteLog
-from node.storage.reading import BlobReader
+from node.stores import reading
 from node.views import all_views, revs_limit
 from projections.rebuild import BATCH, build
 from projections.revision import computed
@@ -106,15 +104,14 @@ class Bench:
         return _rate(len(self._written), began, used)
 
     async def _rebuilt(self, name: str, path: Path) -> Rate:
-        log = SqliteLog.open(self._source / "log.sqlite", SystemClock(), "benchmark", readonly=True)
-        blobs = BlobReader.open(self._source / "blobs")
-        store = BuildingStore.open(path, revs_limit(name))
-        began, used = time.perf_counter(), time.process_time()
-        await build(all_views(blobs)[name], log, store, log.head)
-        rate = _rate(await store.count(), began, used)
-        await store.close()
-        await blobs.close()
-        await log.close()
+        async with reading(self._source, "benchmark") as stores:
+            blobs = stores.open_blobs()
+            store = BuildingStore.open(path, revs_limit(name))
+            began, used = time.perf_counter(), time.process_time()
+            await build(all_views(blobs)[name], stores.log, store, stores.log.head)
+            rate = _rate(await store.count(), began, used)
+            await store.close()
+            await blobs.close()
         return rate
 
 
