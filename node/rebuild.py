@@ -10,20 +10,21 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-from events.errors import Misconfigured
+from events.errors import Misconfigured, StorageUnavailable
 from events.log.clock import SystemClock
 from events.log.sqlite_log import SqliteLog
 from node.settings import Settings
 from node.stores import reading
 from node.views import all_views, aside_path, revs_limit, store_path, view_named
-from projections.rebuild import Progress, Report, rebuild
+from projections.rebuild import Progress, RebuildCancelled, Report, rebuild
 from projections.stores.building import BuildingStore
 from projections.stores.embedded import EmbeddedStore
 from projections.view_store import View
@@ -44,7 +45,8 @@ _Cancelled = Callable[[], bool]
 def rebuild_aside(settings: Settings, names: Sequence[str], show: Show) -> list[dict[str, Any]]:
     """Build views aside and compare them with the live ones, side by side as far as there are processors.
 
-    Raises Misconfigured for an unknown view. When it is cancelled or fails, what was built is removed.
+    Raises Misconfigured for an unknown view, StorageUnavailable when one of the processes is killed. When
+    it is cancelled or fails, what was built is removed.
     """
     workers = min(len(names), os.cpu_count() or 1)
     if workers < 2:
@@ -62,7 +64,17 @@ def rebuild_aside(settings: Settings, names: Sequence[str], show: Show) -> list[
         finally:
             cancelled.set()
             pool.shutdown(cancel_futures=True)
-        return [future.result() for future in futures]
+    return _outcomes(futures)
+
+
+def _outcomes(futures: Sequence[Future[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the results in their order, or raise what the first one failed of: the others were cancelled."""
+    failures = [error for future in futures if not future.cancelled() and (error := future.exception())]
+    for error in sorted(failures, key=lambda error: isinstance(error, RebuildCancelled)):
+        if isinstance(error, BrokenProcessPool):
+            raise StorageUnavailable("a rebuild was ended from outside: is there memory enough?") from error
+        raise error
+    return [future.result() for future in futures]
 
 
 def _tell(progress: _Progress, show: Show) -> None:
