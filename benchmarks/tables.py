@@ -1,10 +1,17 @@
-"""The table of aims in README.md, from `results.json`: `python -m benchmarks.tables`."""
+"""The tables in README.md, from `results.json`: `python -m benchmarks.tables`.
+
+A table stands between two marks: that of the aims, and for each measure what it printed.
+"""
 
 from __future__ import annotations
 
+import importlib
+import io
+import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgspec
 
@@ -14,8 +21,8 @@ from benchmarks.materialise import ASIDE, LIVE
 from benchmarks.results import recorded
 
 PAGE = Path(__file__).parent / "README.md"
-BEGIN = "<!-- aims: written by `python -m benchmarks.tables` -->"
-END = "<!-- end of aims -->"
+AIMS = "aims"
+_PLACE = re.compile(r"<!-- (\w+) -->.*?<!-- end -->", re.DOTALL)
 
 Results = Mapping[str, Any]
 
@@ -152,12 +159,38 @@ def table(results: Results) -> str:
     return "\n".join(lines)
 
 
+def printed(name: str, result: Mapping[str, Any]) -> str:
+    """Give what a measure printed, and when and where that was."""
+    module = importlib.import_module(f"benchmarks.{name}")
+    figures = msgspec.convert(result["figures"], get_type_hints(module.measure)["return"])
+    shown = io.StringIO()
+    with redirect_stdout(shown):
+        module.show(figures)
+    before, after = result["load"]
+    where = f"{result['measured']}, {result['machine']}, load average {before} before and {after} after"
+    lines = [line.rstrip() for line in shown.getvalue().splitlines()]
+    return "\n".join(["```text", *lines, "```", "", f"{where}."])
+
+
+def filled(text: str, results: Results) -> str:
+    """Put every table that there are figures for in its place."""
+
+    def place(found: re.Match[str]) -> str:
+        name = found[1]
+        if name == AIMS:
+            content = table(results)
+        elif name in results:
+            content = printed(name, results[name])
+        else:
+            content = "Not measured yet."
+        return f"<!-- {name} -->\n\n{content}\n\n<!-- end -->"
+
+    return _PLACE.sub(place, text)
+
+
 def main() -> None:
-    """Put the table in its place."""
-    text = PAGE.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{table(recorded())}\n\n{END}{after}")
+    """Fill the page."""
+    PAGE.write_text(filled(PAGE.read_text(), recorded()))
 
 
 if __name__ == "__main__":
