@@ -8,25 +8,36 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from projections.stores.embedded import EmbeddedStore
 from projections.stores.schema import APPLICATION_ID, BUILDING_ID, errors_of
+from projections.view_store import Change, Document
 
 CACHE_KIB: Final = 64 * 1024
 """Page cache: the indexes of some hundred thousand documents, whose ids come in no order."""
 
 
+KNOWN_IDS: Final = 2_000_000
+"""Documents whose ids are remembered, by 60 bytes each; in a larger store all are looked for."""
+
+
 class BuildingStore(EmbeddedStore):
-    """An `EmbeddedStore` for the one task that builds it. Readers and writer share a connection."""
+    """An `EmbeddedStore` for the one task that builds it. Readers and writer share a connection.
+
+    What was written is remembered by a hash of its id: most documents that a view asks for are new.
+    """
 
     def _connect(self) -> None:
         super()._connect()
+        self._ids: set[int] | None = set()
         self._reader.close()
         self._reader = self._writer
+        if self._writer.execute("SELECT EXISTS (SELECT 1 FROM document)").fetchone() != (0,):
+            self._ids = None
         for pragma in (
             "main.locking_mode = EXCLUSIVE",
             "journal_mode = MEMORY",
@@ -35,6 +46,20 @@ class BuildingStore(EmbeddedStore):
             f"application_id = {BUILDING_ID}",
         ):
             self._writer.execute(f"PRAGMA {pragma}").fetchall()
+
+    async def get(self, database: str, id: str) -> Document | None:  # noqa: A002 - CouchDB's word
+        """Return the document (also one whose winner is deleted), or None if it never was."""
+        if self._ids is not None and hash((database, id)) not in self._ids:
+            return None
+        return await super().get(database, id)
+
+    async def write(self, changes: Sequence[Change], checkpoint: int, schema: int) -> None:
+        """Add all changes and move the checkpoint: see `EmbeddedStore.write`."""
+        await super().write(changes, checkpoint, schema)
+        if self._ids is not None:
+            self._ids.update(hash((change.database, change.id)) for change in changes)
+            if len(self._ids) > KNOWN_IDS:
+                self._ids = None
 
     async def _commit(self, size: int) -> None:
         self._writer.execute("COMMIT")
