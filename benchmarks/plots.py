@@ -63,8 +63,8 @@ def accept(results: Results) -> Figure:
         values = [row["servers"][name]["accepted"] for row in rows]
         at = [number + (place - 2) * 0.17 for number in range(len(rows))]
         axis.bar(at, values, width=0.16, label=name, color=colour)
-    axis.set_xticks(range(len(rows)), [f"{row['sessions']} sessions" for row in rows])
-    axis.set(title="mails of 2 KB accepted per second")
+    axis.set_xticks(range(len(rows)), [str(row["sessions"]) for row in rows])
+    axis.set(title="mails of 2 KB accepted per second", xlabel="sessions")
     axis.legend(frameon=False, fontsize=8)
     axis.grid(alpha=0.3, axis="y")
     figure.supxlabel(captioned(result), fontsize=7, color=GREY)
