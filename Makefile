@@ -37,10 +37,8 @@ docs: $(VENV)/dev.stamp ## Write the generated pages: configuration and commands
 fuzz: $(VENV)/dev.stamp ## Fuzz every parser, SECONDS=60 each; TARGETS="…" for some of them
 	$(BIN)/python -m tests.fuzz $(SECONDS) $(TARGETS)
 
-bench: test-setup ## Measure; results are described in benchmarks/README.md
-	$(BIN)/python -m benchmarks.accept
-	$(BIN)/python -m benchmarks.visible
-	$(BIN)/python -m benchmarks.replay
+bench: test-setup $(VENV)/bench.stamp ## Measure all (about half an hour; QUICK=1: some minutes, nothing recorded)
+	$(BIN)/python -m benchmarks --size $(if $(QUICK),quick,full)
 
 clean: ## Remove what was installed and built here; var/ (your node's data) stays
 	rm -rf $(VENV) build *.egg-info tests/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -61,6 +59,10 @@ $(VENV)/bin/pip:
 $(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/pip
 	@echo "installing the node into $(VENV)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/bench.stamp: pyproject.toml | $(VENV)/dev.stamp
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[bench]'
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/pip

@@ -29,6 +29,7 @@ class HandshakeActor(AggregateActor[Book, Command]):
     """The handshake book of the owner `key` (a Mailio address)."""
 
     state_type = Book
+    questions = (Consult, Inspect)
     stream_of = staticmethod(handshake.stream)
     initial = staticmethod(handshake.initial)
     decide = staticmethod(handshake.decide)

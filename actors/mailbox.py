@@ -74,6 +74,7 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
     """The mailbox of the owner `key` (a Mailio address)."""
 
     state_type = Mailbox
+    questions = (Inspect,)
     stream_of = staticmethod(mailbox.stream)
     initial = staticmethod(mailbox.initial)
     decide = staticmethod(mailbox.decide)

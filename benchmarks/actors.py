@@ -1,16 +1,23 @@
-"""Cost of an actor: activations/s, asks/s, bytes. `python -m benchmarks.actors [--uvloop]`."""
+"""Cost of an actor: activations, asks, bytes: `python -m benchmarks.actors [--size quick]`.
+
+Actors without state of their own, on uvloop; a mailbox's state comes on top. One kind answers in its
+turn, the other awaits in activation and in each turn, as actors that append do.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 import time
 import tracemalloc
 from typing import Any
 
+import msgspec
+import uvloop
+
 from actors.runtime.activation import ActorLimits, ActorSystem
 from actors.runtime.loop_actor import LoopActor
+from benchmarks.results import Size, run
 from events.log.clock import SystemClock
 
 ACTORS = 100_000
@@ -42,6 +49,15 @@ class AwaitingCounter(Counter):
         return self.count
 
 
+class Cost(msgspec.Struct, frozen=True):
+    """Actors activated, closed, asks answered a second (100 in flight); bytes of an idle one."""
+
+    activated: float
+    closed: float
+    asks: float
+    bytes: float
+
+
 def new_system() -> ActorSystem:
     system = ActorSystem(ActorLimits(active=ACTORS), SystemClock())
     system.register("plain", Counter)
@@ -49,57 +65,69 @@ def new_system() -> ActorSystem:
     return system
 
 
-async def activate(kind: str) -> None:
-    system = new_system()
-    began = time.perf_counter()
-    for number in range(ACTORS):
+async def tell_all(system: ActorSystem, kind: str, count: int) -> None:
+    for number in range(count):
         await system.tell(kind, str(number), "count")
         if number % 1000 == 0:
             await asyncio.sleep(0)
     await system.drain()
-    print(f"{kind}: activate and tell {ACTORS / (time.perf_counter() - began):,.0f}/s", end="; ")
+
+
+async def activate(kind: str, count: int) -> tuple[float, float]:
+    system = new_system()
     began = time.perf_counter()
+    await tell_all(system, kind, count)
+    told = time.perf_counter()
     await system.close()
-    print(f"close {ACTORS / (time.perf_counter() - began):,.0f}/s")
+    return count / (told - began), count / (time.perf_counter() - told)
 
 
-async def ask(kind: str) -> None:
+async def ask(kind: str, asks: int) -> float:
     system = new_system()
 
     async def asker(number: int) -> None:
-        for _ in range(ASKS // IN_FLIGHT):
+        for _ in range(asks // IN_FLIGHT):
             await system.ask(kind, str(number), "count")
 
     began = time.perf_counter()
     await asyncio.gather(*map(asker, range(IN_FLIGHT)))
-    print(f"{kind}: {ASKS / (time.perf_counter() - began):,.0f} asks/s, {IN_FLIGHT} in flight")
+    rate = asks / (time.perf_counter() - began)
     await system.close()
+    return rate
 
 
-async def weigh(kind: str) -> None:
+async def weigh(kind: str, count: int) -> float:
     system = new_system()
     gc.collect()
     tracemalloc.start()
-    for number in range(ACTORS // 10):
-        await system.tell(kind, str(number), "count")
-    await system.drain()
+    await tell_all(system, kind, count)
     gc.collect()
-    print(f"{kind}: {tracemalloc.get_traced_memory()[0] / (ACTORS // 10):,.0f} bytes per idle actor")
+    each = tracemalloc.get_traced_memory()[0] / count
     tracemalloc.stop()
     await system.close()
+    return each
 
 
-async def main() -> None:
+async def take(share: float) -> dict[str, Cost]:
+    costs = {}
     for kind in ("plain", "awaiting"):
-        await activate(kind)
-        await ask(kind)
-        await weigh(kind)
+        count, asks = int(ACTORS * share), int(ASKS * share)
+        activated, closed = await activate(kind, count)
+        costs[kind] = Cost(activated, closed, await ask(kind, asks), await weigh(kind, max(10, count // 10)))
+    return costs
+
+
+def measure(size: Size) -> dict[str, Cost]:
+    """Measure both kinds."""
+    return uvloop.run(take({Size.FULL: 1.0, Size.QUICK: 0.1, Size.TINY: 0.001}[size]))
+
+
+def show(costs: dict[str, Cost]) -> None:
+    """Print a table."""
+    print(f"{'actor':<10}{'activated/s':>12}{'closed/s':>10}{'asks/s':>10}{'bytes':>8}")
+    for kind, cost in costs.items():
+        print(f"{kind:<10}{cost.activated:12,.0f}{cost.closed:10,.0f}{cost.asks:10,.0f}{cost.bytes:8,.0f}")
 
 
 if __name__ == "__main__":
-    if "--uvloop" in sys.argv:
-        import uvloop
-
-        uvloop.run(main())
-    else:
-        asyncio.run(main())
+    run("actors", measure, show)

@@ -1,4 +1,8 @@
-"""A private Postfix on loopback that delivers into Maildirs: the peer of the accept benchmark.
+"""A private Postfix on loopback: the peer of the accept benchmark.
+
+It has two ports. What comes to the one is delivered into a Maildir. What comes to the other is held: the
+message is in a synced file of Postfix's queue when `250` is said, and nobody takes it out; that is accepting
+and nothing else.
 
 Debian's package, default sync settings, its own configuration, queue and log below a private folder. Root
 is needed, because Postfix's master is started as root.
@@ -21,6 +25,8 @@ START_SECONDS = 20.0
 
 SERVICES = """\
 127.0.0.1:{port} inet n - n - {processes} smtpd
+127.0.0.1:{holding} inet n - n - {processes} smtpd
+  -o {{ smtpd_recipient_restrictions=check_recipient_access static:HOLD, permit_mynetworks, reject }}
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
 rewrite unix - - n - - trivial-rewrite
@@ -75,6 +81,7 @@ alias_maps =
 smtpd_client_connection_count_limit = 0
 smtpd_client_connection_rate_limit = 0
 smtpd_relay_restrictions = permit_mynetworks, reject
+
 mynetworks = 127.0.0.0/8
 in_flow_delay = 0
 default_process_limit = 100
@@ -84,9 +91,9 @@ maillog_file = {folder}/mail.log
 
 
 @contextmanager
-def postfix(folder: Path) -> Iterator[tuple[int, Path]]:
-    """Run Postfix; gives its port and the Maildir that it delivers to."""
-    port = free_port()
+def postfix(folder: Path) -> Iterator[tuple[int, int, Path]]:
+    """Run Postfix; gives the port that delivers, the one that holds, and the Maildir."""
+    port, holding = free_port(), free_port()
     settings = folder / "etc"
     for name in ("etc", "queue", "data", "mail"):
         (folder / name).mkdir(parents=True)
@@ -96,13 +103,14 @@ def postfix(folder: Path) -> Iterator[tuple[int, Path]]:
         if parent.stat().st_uid == os.getuid() and not parent.stat().st_mode & 0o001 and parent != Path("/"):
             parent.chmod(parent.stat().st_mode | 0o011)
     (settings / "main.cf").write_text(configuration(folder))
-    (settings / "master.cf").write_text(SERVICES.format(port=port, processes=100))
+    (settings / "master.cf").write_text(SERVICES.format(port=port, holding=holding, processes=100))
     run = ["postfix", "-c", str(settings)]
     environment = os.environ | {"PATH": os.environ["PATH"] + ":/usr/sbin"}
     subprocess.run([*run, "start"], check=True, capture_output=True, env=environment)
     try:
         _wait(port)
-        yield port, folder / "mail" / "someone"
+        _wait(holding)
+        yield port, holding, folder / "mail" / "someone"
     finally:
         subprocess.run([*run, "stop"], check=False, capture_output=True, env=environment)
 

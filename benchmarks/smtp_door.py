@@ -1,8 +1,9 @@
 """The SMTP door alone: mails a second when nothing is stored, beside aiosmtpd, in one run.
 
-`python -m benchmarks.smtp_door`: for each server, a process of its own on uvloop and the load in another
-one; 50 sessions, 2 KB, 50 mails each; the order alternates and the median of the rounds is printed. The
-door does its real work: reply codes, limits, and a log line a mail that goes to /dev/null.
+`python -m benchmarks.smtp_door [--size quick]`: for each server, a process of its own on uvloop and the
+load in another one; 50 sessions, 2 KB, 50 mails each; the order alternates and the median of the rounds
+is printed. The door does its real work: reply codes, limits, and a log line a mail that goes to
+/dev/null.
 
 `overridden` is aiosmtpd as far as its own extension points carry: its address parser replaced by the
 door's, its DATA loop by one read up to CRLF . CRLF. It has none of the door's limits, checks of the
@@ -12,19 +13,17 @@ content, counters and log lines: a bar to measure the door against, not one to p
 from __future__ import annotations
 
 import asyncio
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
 import msgspec
 
-from benchmarks.results import record
+from benchmarks.results import Size, in_turns, middle, run
 from benchmarks.smtp_load import LoadResult
 from events.mail import Recipient
 from node.smtp.ports import SessionFacts
 
-ROUNDS = 5
 SESSIONS = 50
 MAILS = 50
 BYTES = 2_048
@@ -124,14 +123,22 @@ def serve(name: str) -> None:
     uvloop.run(SERVERS[name]())
 
 
-def measure(name: str, sessions: int = SESSIONS, mails: int = MAILS, size: int = BYTES) -> LoadResult:
+class Door(msgspec.Struct, frozen=True):
+    """Mails a second, and ms from MAIL FROM to the last 250."""
+
+    rate: float
+    p50: float
+    p99: float
+
+
+def one_round(name: str, mails: int) -> LoadResult:
     """Start a server and a load, each in a process of its own."""
     server = subprocess.Popen([sys.executable, "-m", "benchmarks.smtp_door", name], stdout=subprocess.PIPE)
     try:
         assert server.stdout is not None
         port = server.stdout.readline().decode().strip()
         command = [sys.executable, "-m", "benchmarks.smtp_load", "127.0.0.1", port]
-        command += [str(sessions), str(mails), str(size), "someone@alpha.example", "other@load.example"]
+        command += [str(SESSIONS), str(mails), str(BYTES), "someone@alpha.example", "other@load.example"]
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
     finally:
         server.terminate()
@@ -139,24 +146,29 @@ def measure(name: str, sessions: int = SESSIONS, mails: int = MAILS, size: int =
     return msgspec.json.decode(output, type=LoadResult)
 
 
-def main() -> None:
-    """Compare, or be one of the servers."""
-    if len(sys.argv) > 1:
-        serve(sys.argv[1])
-        return
-    results: dict[str, list[LoadResult]] = {name: [] for name in SERVERS}
-    for _ in range(ROUNDS):
-        for name in SERVERS:
-            results[name].append(measure(name))
-    figures = {}
-    for name, rounds in results.items():
-        rate = statistics.median(result.rate for result in rounds)
-        p50 = statistics.median(result.percentile(50) for result in rounds) * 1000
-        p99 = statistics.median(result.percentile(99) for result in rounds) * 1000
-        figures[name] = {"mails_per_second": round(rate), "p50_ms": round(p50, 1), "p99_ms": round(p99, 1)}
-        print(f"{name:10} {rate:8.0f} mails/s   p50 {p50:6.1f} ms   p99 {p99:6.1f} ms   {len(rounds)} rounds")
-    record("smtp_door", figures)
+def measure(size: Size) -> dict[str, Door]:
+    """Measure all doors in turns."""
+    taken: dict[str, list[LoadResult]] = {name: [] for name in SERVERS}
+    for _, name in in_turns(list(SERVERS), size.of(5, 1, 1)):
+        taken[name].append(one_round(name, size.of(MAILS, 10, 1)))
+    return {
+        name: Door(
+            middle([result.rate for result in results]),
+            1e3 * middle([result.percentile(50) for result in results]),
+            1e3 * middle([result.percentile(99) for result in results]),
+        )
+        for name, results in taken.items()
+    }
+
+
+def show(doors: dict[str, Door]) -> None:
+    """Print a table."""
+    for name, door in doors.items():
+        print(f"{name:10} {door.rate:8,.0f} mails/s   p50 {door.p50:6.1f} ms   p99 {door.p99:6.1f} ms")
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] and sys.argv[1] in SERVERS:
+        serve(sys.argv[1])
+    else:
+        run("smtp_door", measure, show)

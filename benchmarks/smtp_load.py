@@ -7,8 +7,10 @@ A bare protocol, so that the client costs less than the server. Run it in a proc
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 import time
+from collections.abc import Iterator
 from functools import partial
 
 import msgspec
@@ -39,8 +41,9 @@ class UnexpectedReply(Exception):
 class _Client(asyncio.Protocol):
     """One session that sends the same mail `mails` times."""
 
-    def __init__(self, steps: tuple[tuple[bytes, bytes], ...], mails: int) -> None:
+    def __init__(self, steps: tuple[tuple[bytes, bytes], ...], recipients: Iterator[str], mails: int) -> None:
         self._steps = steps
+        self._recipients = recipients
         self._left = mails
         self._step = -2
         self._began = 0.0
@@ -81,7 +84,8 @@ class _Client(asyncio.Protocol):
         elif step < len(self._steps):
             if step == 0:
                 self._began = time.perf_counter()
-            send(self._steps[step][0])
+            line = self._steps[step][0]
+            send(line or f"RCPT TO:<{next(self._recipients)}>\r\n".encode())
         else:
             step = self._finish_mail(send)
         self._step = step
@@ -101,18 +105,24 @@ class _Client(asyncio.Protocol):
 
 
 async def load(  # noqa: PLR0917 - the order in which mail travels
-    host: str, port: int, sessions: int, mails_per_session: int, body: bytes, recipient: str, sender: str
+    host: str,
+    port: int,
+    sessions: int,
+    mails_per_session: int,
+    body: bytes,
+    recipients: Iterator[str],
+    sender: str,
 ) -> LoadResult:
     """Send `body` (CRLF lines) `sessions` times `mails_per_session` times. Raises UnexpectedReply."""
     loop = asyncio.get_running_loop()
     content = (b"\r\n" + body).replace(b"\r\n.", b"\r\n..")[2:]
     steps = (
         (f"MAIL FROM:<{sender}>\r\n".encode(), b"2"),
-        (f"RCPT TO:<{recipient}>\r\n".encode(), b"2"),
+        (b"", b"2"),  # the recipient
         (b"DATA\r\n", b"3"),
         (content + b".\r\n", b"2"),
     )
-    clients = [_Client(steps, mails_per_session) for _ in range(sessions)]
+    clients = [_Client(steps, recipients, mails_per_session) for _ in range(sessions)]
     began = time.perf_counter()
     await asyncio.gather(
         *(loop.create_connection(partial(_itself, client), host, port) for client in clients)
@@ -134,13 +144,24 @@ def message(size: int) -> bytes:
     return head + lines[: max(0, size - len(head) - 2)] + b"\r\n"
 
 
+def recipients_of(text: str, mails: int) -> Iterator[str]:
+    """Read who gets the mails: an email, or `zipf:<mailboxes>:<seed>` for those of a history."""
+    if not text.startswith("zipf:"):
+        return itertools.repeat(text)
+    from benchmarks.history import Zipf, email
+
+    _, mailboxes, seed = text.split(":")
+    return map(email, Zipf(int(mailboxes), int(seed)).draw(mails))
+
+
 def main() -> None:
     """Run one load from the command line."""
     import uvloop
 
     host, port, sessions, mails, size, recipient, sender = sys.argv[1:]
+    recipients = recipients_of(recipient, int(sessions) * int(mails))
     result = uvloop.run(
-        load(host, int(port), int(sessions), int(mails), message(int(size)), recipient, sender)
+        load(host, int(port), int(sessions), int(mails), message(int(size)), recipients, sender)
     )
     sys.stdout.buffer.write(msgspec.json.encode(result) + b"\n")
 

@@ -1,19 +1,18 @@
 """How long after its `250` a mail is visible in a live PouchDB, at steady rates.
 
-`python -m benchmarks.visible [--quick]`: the whole daemon with its defaults, a PouchDB 9 (memory adapter) in
-a Node.js process with live replication, mails of 2 KB sent on time whatever happened to those before. Both
-ends read the same clock (CLOCK_MONOTONIC, 1 ns): `250` is taken when the client has read the line, "visible"
-when PouchDB reports the change of its own database. What is measured is thus filing, view, feed,
-`_bulk_get` and PouchDB's write, on cores shared by daemon, sender and PouchDB. "offered" is the node's part
-of it: the mail stands in the continuous `_changes` feed that this process reads beside PouchDB.
+`python -m benchmarks.visible [--size quick]`: the whole daemon with its defaults, a PouchDB 9 (memory
+adapter) in a Node.js process with live replication, mails of 2 KB sent on time whatever happened to those
+before. Both ends read the same clock (CLOCK_MONOTONIC, 1 ns): `250` is taken when the client has read the
+line, "visible" when PouchDB reports the change of its own database. What is measured is thus filing,
+view, feed, `_bulk_get` and PouchDB's write, on cores shared by daemon, sender and PouchDB. "offered" is
+the node's part of it: the mail stands in the continuous `_changes` feed that this process reads beside
+PouchDB.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import re
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,21 +23,21 @@ import msgspec
 from aiohttp import ClientResponse, ClientSession, ClientTimeout
 
 from actors.mailbox import document_id
-from benchmarks.results import record
-from tests.daemon import Daemon, running
+from benchmarks.history import ONE, credentials, email, node_with
+from benchmarks.results import Size, percentile, run
+from tests.daemon import Daemon
 from tests.scenarios.device import remote_url
 
-RECIPIENT = "someone@alpha.example"
+RECIPIENT = email(0)
 BYTES = 2_048
-SESSIONS = 8
+SESSIONS = 16
 WARM_UP = 20
 PATIENCE_SECONDS = 60.0
 
-SECONDS = {1: 30, 20: 20, 100: 15}
+SECONDS = {1: 20, 20: 15, 100: 15, 500: 10}
 """Length of the load by mails a second."""
 
 _ACCEPTED = re.compile(rb"250 2\.0\.0 accepted as ([0-9a-f]{32})")
-_ENTER = b"MAIL FROM:<load@load.example>\r\n", b"RCPT TO:<someone@alpha.example>\r\n", b"DATA\r\n"
 
 
 class Delay(msgspec.Struct, frozen=True):
@@ -78,10 +77,10 @@ class Session:
         await session._say(b"EHLO load.example\r\n")
         return session
 
-    async def send(self, raw: bytes) -> tuple[str, int]:
+    async def send(self, raw: bytes, recipient: str = RECIPIENT) -> tuple[str, int]:
         """Hand in a mail; return its id and the time (ns, monotonic) of its `250`."""
-        for line in _ENTER:
-            await self._say(line)
+        for line in ("MAIL FROM:<load@load.example>", f"RCPT TO:<{recipient}>", "DATA"):
+            await self._say(f"{line}\r\n".encode())
         reply = await self._say(raw + b".\r\n")
         at = time.monotonic_ns()
         found = _ACCEPTED.match(reply)
@@ -207,19 +206,18 @@ async def send_on_time(sessions: list[Session], rate: int, count: int) -> dict[s
 
 def delay(times: dict[str, int], watcher: Watcher) -> Delay:
     """Percentiles of the time from `250` (ns by document id) until the watcher saw the document."""
-    ordered = sorted((watcher.seen[name] - at) / 1e6 for name, at in times.items())
-    count = len(ordered)
-    return Delay(ordered[count // 2], ordered[min(count - 1, count * 99 // 100)], ordered[-1])
+    taken = [(watcher.seen[name] - at) / 1e6 for name, at in times.items()]
+    return Delay(percentile(taken, 50), percentile(taken, 99), max(taken))
 
 
-async def measure(daemon: Daemon, account: dict[str, Any], share: float) -> list[Figures]:
-    """Take all rates, one after the other, `share` of their full length."""
+async def take(daemon: Daemon, account: dict[str, Any], rates: dict[int, float]) -> list[Figures]:
+    """Take all rates, one after the other, each for its seconds."""
     url, owner = remote_url(daemon, account), account["address"]
     sessions = [await Session.open(daemon.smtp_port) for _ in range(SESSIONS)]
     taken = []
     async with feed(url) as offered, pouchdb(url) as visible:
-        for rate, seconds in [(20, 0), *SECONDS.items()]:
-            count = max(5, int(rate * seconds * share)) if seconds else WARM_UP
+        for rate, seconds in [(20, 0.0), *rates.items()]:
+            count = max(5, int(rate * seconds)) if seconds else WARM_UP
             mails = await send_on_time(sessions, rate, count)
             times = {document_id(mail, owner): at for mail, at in mails.items()}
             await asyncio.gather(offered.wait_for(set(times)), visible.wait_for(set(times)))
@@ -241,18 +239,13 @@ def show(taken: list[Figures]) -> None:
         print(f"{one.rate:>7}{one.mails:>7,}{one.reached:>10.1f}{text}")
 
 
-def main() -> None:
-    """Measure and record."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the length, nothing is recorded")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="visible-") as folder, running(Path(folder)) as daemon:
-        account = daemon.account(RECIPIENT)
-        taken = asyncio.run(measure(daemon, account, 0.1 if options.quick else 1.0))
-    show(taken)
-    if not options.quick:
-        record("visible", msgspec.to_builtins(taken))
+def measure(size: Size) -> list[Figures]:
+    """Measure on a node of its own."""
+    share = 1.0 if size is Size.FULL else 0.1
+    rates = {100: 0.2} if size is Size.TINY else {rate: seconds * share for rate, seconds in SECONDS.items()}
+    with node_with(ONE) as daemon:
+        return asyncio.run(take(daemon.start(), credentials(0), rates))
 
 
 if __name__ == "__main__":
-    main()
+    run("visible", measure, show)

@@ -1,4 +1,4 @@
-"""Rebuilding a view aside, in this process, from the log and the blobs alone.
+"""Rebuilding views aside, from the log and the blobs alone.
 
 It needs no daemon and disturbs none: it only reads. `Views.swap`, where the views live, then lets the
 rebuilt store catch up and puts it in the place of the live one.
@@ -7,36 +7,104 @@ rebuilt store catch up and puts it in the place of the live one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import os
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-from events.errors import Misconfigured
+from events.errors import Misconfigured, StorageUnavailable
 from events.log.clock import SystemClock
 from events.log.sqlite_log import SqliteLog
 from node.settings import Settings
 from node.stores import reading
 from node.views import all_views, aside_path, revs_limit, store_path, view_named
-from projections.rebuild import Progress, Report, rebuild
+from projections.rebuild import Progress, RebuildCancelled, Report, rebuild
+from projections.stores.building import BuildingStore
 from projections.stores.embedded import EmbeddedStore
 from projections.view_store import View
 
 VIEW_NAMES = ("directory", "userdb", "statistics")
 """The views that can be rebuilt, in the order in which `rebuild` without a name does it."""
 
-Show = Callable[[int, int, float], None]
-"""Told (events done, events in all, events a second)."""
+Show = Callable[[str, int, int, float], None]
+"""Told (view, events done, events in all, events a second)."""
+
+LOOK_SECONDS = 0.1
+"""How often the progress of other processes is looked at."""
+
+_Progress = SimpleQueue[tuple[str, int, int, float]]
+_Cancelled = Callable[[], bool]
 
 
-def rebuild_aside(settings: Settings, name: str, show: Show) -> dict[str, Any]:
-    """Build a view aside and compare it with the live one; raises Misconfigured for an unknown view.
+def rebuild_aside(settings: Settings, names: Sequence[str], show: Show) -> list[dict[str, Any]]:
+    """Build views aside and compare them with the live ones, side by side as far as there are processors.
 
-    When it is cancelled or fails, what was built is removed.
+    Raises Misconfigured for an unknown view, StorageUnavailable when one of the processes is killed. When
+    it is cancelled or fails, what was built is removed.
     """
-    return asyncio.run(_rebuild_aside(settings, name, show))
+    workers = min(len(names), os.cpu_count() or 1)
+    if workers < 2:
+        return [asyncio.run(_rebuild_aside(settings, name, show)) for name in names]
+    context = get_context("spawn")
+    progress: _Progress = context.SimpleQueue()
+    cancelled = context.Event()
+    with ProcessPoolExecutor(workers, context, _begin, (progress, cancelled)) as pool:
+        futures = [pool.submit(_in_worker, settings, name) for name in names]
+        try:
+            while wait(futures, LOOK_SECONDS, FIRST_EXCEPTION).not_done:
+                _tell(progress, show)
+                if any(future.done() and future.exception() for future in futures):
+                    break
+        finally:
+            cancelled.set()
+            pool.shutdown(cancel_futures=True)
+    return _outcomes(futures)
 
 
-async def _rebuild_aside(settings: Settings, name: str, show: Show) -> dict[str, Any]:
+def _outcomes(futures: Sequence[Future[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the results in their order, or raise what the first one failed of: the others were cancelled."""
+    failures = [error for future in futures if not future.cancelled() and (error := future.exception())]
+    for error in sorted(failures, key=lambda error: isinstance(error, RebuildCancelled)):
+        if isinstance(error, BrokenProcessPool):
+            raise StorageUnavailable("a rebuild was ended from outside: is there memory enough?") from error
+        raise error
+    return [future.result() for future in futures]
+
+
+def _tell(progress: _Progress, show: Show) -> None:
+    while not progress.empty():
+        show(*progress.get())
+
+
+class _Worker:
+    """What a process that builds one view after the other was given."""
+
+    progress: _Progress
+    cancelled: _Cancelled
+
+
+def _begin(progress: _Progress, cancelled: Event) -> None:
+    """Begin a process: Ctrl-C reaches it too, but its parent says what is to be done."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _Worker.progress, _Worker.cancelled = progress, cancelled.is_set
+
+
+def _in_worker(settings: Settings, name: str) -> dict[str, Any]:
+    def show(*state: Any) -> None:
+        _Worker.progress.put(state)
+
+    return asyncio.run(_rebuild_aside(settings, name, show, _Worker.cancelled))
+
+
+async def _rebuild_aside(
+    settings: Settings, name: str, show: Show, cancelled: _Cancelled = lambda: False
+) -> dict[str, Any]:
     data = settings.node.data
     async with reading(data, "rebuild") as stores:
         blobs = stores.open_blobs()
@@ -44,7 +112,7 @@ async def _rebuild_aside(settings: Settings, name: str, show: Show) -> dict[str,
             view = view_named(all_views(blobs), name)
             folder = data / "views"
             live, damage = _open_live(store_path(folder, name))
-            report = await _build(view, stores.log, live, aside_path(folder, name), show)
+            report = await _build(view, stores.log, live, aside_path(folder, name), show, cancelled)
         finally:
             await blobs.close()
     return _told(name, report) | {"damaged": damage}
@@ -82,18 +150,25 @@ async def _replace_damaged(data: Path, name: str) -> None:
         await log.close()
 
 
-async def _build(view: View, log: SqliteLog, live: EmbeddedStore | None, path: Path, show: Show) -> Report:
+async def _build(  # noqa: PLR0917 - what is built, from what, beside what, where, and who is told
+    view: View,
+    log: SqliteLog,
+    live: EmbeddedStore | None,
+    path: Path,
+    show: Show,
+    cancelled: _Cancelled,
+) -> Report:
     EmbeddedStore.remove(path)
     aside: EmbeddedStore | None = None
     done = False
 
     def progress(state: Progress) -> None:
-        show(state.position, state.total, state.events_per_second)
+        show(view.name, state.position, state.total, state.events_per_second)
 
     try:
-        aside = EmbeddedStore.open(path, revs_limit=revs_limit(view.name))
+        aside = BuildingStore.open(path, revs_limit=revs_limit(view.name))
         upto = await live.checkpoint() if live else log.head
-        report = await rebuild(view, log, live, aside, upto, progress)
+        report = await rebuild(view, log, live, aside, upto, progress, cancelled)
         done = True
         return report
     finally:

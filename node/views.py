@@ -15,6 +15,7 @@ from projections.feeder import ParkingStore
 from projections.rebuild import build
 from projections.runner import Runner, RunnerLimits
 from projections.statistics import Statistics
+from projections.stores.building import BuildingStore
 from projections.stores.couchdb import CouchdbStore
 from projections.stores.embedded import EmbeddedStore
 from projections.userdb import Blobs, UserDatabases
@@ -120,7 +121,7 @@ class Views:
                 _messages.warning("view is made again", view=name, reason=reason)
                 path = aside_path(self.folder, name)
                 EmbeddedStore.remove(path)
-                aside = EmbeddedStore.open(path, revs_limit=revs_limit(name))
+                aside = BuildingStore.open(path, revs_limit=revs_limit(name))
                 await build(self.views[name], self._log, aside, self._log.head)
                 await aside.close()
                 await self.stores[name].swap_in(path)

@@ -6,7 +6,7 @@ result in place is the caller's: `build` once more, to the live position, then s
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from enum import Enum
 
 import msgspec
@@ -15,7 +15,8 @@ from events.errors import Conflict, MailioError
 from events.log.clock import SystemClock
 from events.log.log import Clock, Log
 from projections.feeder import Feeder, ParkingStore, RunnerLimits
-from projections.view_store import Document, View, ViewStore
+from projections.stores.embedded import EmbeddedStore
+from projections.view_store import Document, View
 
 BATCH = 5_000
 """Events written in one transaction: nobody waits for them to show."""
@@ -25,9 +26,6 @@ FIRST_DIFFERENCES = 20
 
 PROGRESS_INTERVAL_MS = 100
 """Progress is told ten times a second at most."""
-
-CHECK_EVERY = 500
-"""Documents compared between two looks at whether to go on."""
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -79,8 +77,8 @@ Cancelled = Callable[[], bool]
 async def rebuild(  # noqa: PLR0917 - what is built, from what, into what, how far, and who is told
     view: View,
     log: Log,
-    live: ViewStore | None,
-    aside: ParkingStore,
+    live: EmbeddedStore | None,
+    aside: EmbeddedStore,
     upto: int,
     progress: Tell = lambda _: None,
     cancelled: Cancelled = lambda: False,
@@ -171,38 +169,30 @@ class _Meter:
 
 
 class _Comparison:
-    """Walks two stores side by side, document by document."""
+    """Compares two stores and counts what it finds."""
 
     def __init__(self, cancelled: Cancelled) -> None:
         self.documents = 0
         self.findings = dict.fromkeys(Finding, 0)
         self.first: list[tuple[str, str]] = []
         self._cancelled = cancelled
-        self._walked = 0
 
-    async def run(self, live: ViewStore, aside: ViewStore, horizon: int) -> None:
+    async def run(self, live: EmbeddedStore, aside: EmbeddedStore, horizon: int) -> None:
         """Compare what both were at position `horizon`; what changed later in either counts as newer."""
-        for database in sorted({*await live.databases(), *await aside.databases()}):
-            async for one, other in _pairs(live.documents(database), aside.documents(database)):
-                self._step()
-                self.documents += other is not None
-                finding = judge(one, other, horizon)
-                self.findings[finding] += 1
-                known = one or other
-                if finding is Finding.DIFFERENT and known and len(self.first) < FIRST_DIFFERENCES:
-                    self.first.append((database, known.id))
-
-    async def count(self, aside: ViewStore) -> None:
-        """Only count the documents."""
-        for database in await aside.databases():
-            async for _ in aside.documents(database):
-                self._step()
-                self.documents += 1
-
-    def _step(self) -> None:
-        self._walked += 1
-        if self._walked % CHECK_EVERY == 0:
+        await self.count(aside)
+        different: list[tuple[str, str]] = []
+        async for places in aside.differences(live):
             _go_on(self._cancelled)
+            for place in places:
+                finding = judge(await live.get(*place), await aside.get(*place), horizon)
+                self.findings[finding] += 1
+                if finding is Finding.DIFFERENT:
+                    different.append(place)
+        self.first = sorted(different)[:FIRST_DIFFERENCES]
+
+    async def count(self, aside: EmbeddedStore) -> None:
+        """Only count the documents."""
+        self.documents = await aside.count()
 
 
 def judge(live: Document | None, aside: Document | None, horizon: int) -> Finding:
@@ -216,20 +206,3 @@ def judge(live: Document | None, aside: Document | None, horizon: int) -> Findin
     if live is None or aside is None or live.tree != aside.tree or live.winner != aside.winner:
         return Finding.DIFFERENT
     return Finding.SAME if live.seq == aside.seq else Finding.RENUMBERED
-
-
-async def _pairs(
-    left: AsyncIterator[Document], right: AsyncIterator[Document]
-) -> AsyncIterator[tuple[Document | None, Document | None]]:
-    """Walk two streams in id order; documents of the same id come together."""
-    one, other = await anext(left, None), await anext(right, None)
-    while one is not None or other is not None:
-        if other is None or (one is not None and one.id < other.id):
-            yield one, None
-            one = await anext(left, None)
-        elif one is None or other.id < one.id:
-            yield None, other
-            other = await anext(right, None)
-        else:
-            yield one, other
-            one, other = await anext(left, None), await anext(right, None)

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 from pykka._envelope import Envelope
 
-from actors.runtime.loop_actor import INSIDE_ACTOR, LoopActor, LoopFuture, LoopInbox, report
+from actors.runtime.loop_actor import INSIDE_ACTOR, LATER, LoopActor, LoopFuture, LoopInbox, report
 from events.errors import Busy, NotFound
 from events.log.log import Clock
 
@@ -291,6 +291,13 @@ class ActorSystem:
         Raises Busy when the inbox stays full for `limits.full_seconds`, when the actor is suspended, and when
         the system is draining. A cancelled ask may still be carried out.
         """
+        cell = self._cells.get((kind, key))
+        if cell is not None and cell.idle and self._accepting:
+            answer = cell.actor.answer_now(message)
+            if answer is not LATER:
+                cell.used = self.clock.now()
+                self._cells.move_to_end((kind, key))
+                return answer
         future: LoopFuture[Any] = LoopFuture()
         envelope = Envelope(message, future)
         if not self._try_deliver(kind, key, envelope):

@@ -13,12 +13,13 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from inspect import isawaitable
+from types import CoroutineType
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import msgspec
 
 from actors.messages import Execute
-from actors.runtime.loop_actor import LoopActor, report
+from actors.runtime.loop_actor import LATER, LoopActor, report
 from actors.runtime.reaction import React, ReactAll
 from events.errors import AlreadyAnswered, CorruptRecord, MailioError, VersionConflict
 from events.event import Event, Recorded
@@ -56,6 +57,9 @@ class AggregateActor(LoopActor, Generic[State, Command]):
     """Raised when `state_type` or the meaning of its members changes: older snapshots are then ignored."""
     snapshot_every: ClassVar[int] = 200
     """Events between two snapshots; reading 200 events costs about as much as a snapshot."""
+
+    questions: ClassVar[tuple[type, ...]] = ()
+    """Messages that `handle` answers from the state alone: an idle actor answers them at once."""
 
     state: State
     version: int
@@ -105,6 +109,16 @@ class AggregateActor(LoopActor, Generic[State, Command]):
     def handle(self, message: Any) -> Any:
         """Answer any other message: at once, which costs no task, or with an awaitable."""
         raise NotImplementedError(f"{type(self).__name__} does not know {type(message).__name__}")
+
+    def answer_now(self, message: Any) -> Any:
+        """Answer one of the `questions`, unless the answer has to be waited for."""
+        if self._supposing or not isinstance(message, self.questions):
+            return LATER
+        answer = self.handle(message)
+        if isinstance(answer, CoroutineType):
+            answer.close()
+            return LATER
+        return answer
 
     def on_receive(self, message: Any) -> Any:
         """Hand the message to `react`, `react_all`, `execute` or `handle`."""

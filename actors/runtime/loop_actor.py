@@ -39,6 +39,10 @@ INSIDE_ACTOR: ContextVar[bool] = ContextVar("INSIDE_ACTOR", default=False)
 """True in the code of a handler and in the tasks it starts: work that a draining system still accepts."""
 
 
+LATER = object()
+"""What an actor says to a question that has to wait for its turn."""
+
+
 class WouldBlock(RuntimeError):
     """`get()` was called on the loop's thread before there was a result: use `await` there."""
 
@@ -324,6 +328,13 @@ class LoopActor(pykka.Actor):
 
     async def on_passivate(self) -> None:
         """Tidy up before leaving memory. More messages may follow: then the actor simply goes on."""
+
+    def answer_now(self, message: Any) -> Any:
+        """Answer a question while the actor is idle, without a turn of its own; LATER for any other message.
+
+        Only what neither waits nor changes anything may be answered here.
+        """
+        return LATER
 
     @property
     def idle(self) -> bool:

@@ -32,7 +32,7 @@ def rebuild(
     from node.rebuild import VIEW_NAMES
 
     ours = context_of(context)
-    reports = [_rebuild_one(ours, name) for name in (view or VIEW_NAMES)]
+    reports = _rebuilt(ours, list(dict.fromkeys(view or VIEW_NAMES)))
     if as_json:
         print_json(reports)
         return
@@ -47,7 +47,8 @@ def rebuild(
             console.print(f"  differed: {database}/{document}", markup=False)
 
 
-def _rebuild_one(ours: Context, view: str) -> dict[str, Any]:
+def _rebuilt(ours: Context, views: list[str]) -> list[dict[str, Any]]:
+    """Rebuild all of these, then put each in its place."""
     from node.rebuild import rebuild_aside, replace_damaged
 
     columns = (
@@ -57,20 +58,21 @@ def _rebuild_one(ours: Context, view: str) -> dict[str, Any]:
         TextColumn("{task.fields[rate]:,.0f} events/s"),
         TimeRemainingColumn(),
     )
-    # Where nobody watches, the bar would leave an empty line before the one that counts.
+    # Where nobody watches, the bars would leave empty lines before those that count.
     hidden = not errors.is_terminal
     with Progress(*columns, console=errors, transient=True, disable=hidden) as progress:
-        task = progress.add_task(f"rebuilding {view}", total=None, rate=0.0)
+        tasks = {view: progress.add_task(f"rebuilding {view}", total=None, rate=0.0) for view in views}
 
-        def show(done: int, total: int, rate: float) -> None:
-            progress.update(task, completed=done, total=total, rate=rate)
+        def show(view: str, done: int, total: int, rate: float) -> None:
+            progress.update(tasks[view], completed=done, total=total, rate=rate)
 
-        report = rebuild_aside(ours.settings, view, show)
-    if report["damaged"]:
-        replace_damaged(ours.settings, view)
-    else:
-        ours.carry_out("view.swap", {"view": view})
-    return report
+        reports = rebuild_aside(ours.settings, views, show)
+    for report in reports:
+        if report["damaged"]:
+            replace_damaged(ours.settings, report["view"])
+        else:
+            ours.carry_out("view.swap", {"view": report["view"]})
+    return reports
 
 
 def _verdict(report: dict[str, Any]) -> str:

@@ -176,9 +176,11 @@ class Vault:
         return OwnerKey(key_id, owner, secret)
 
     def _remember(self, key: OwnerKey) -> None:
-        if len(self._by_id) >= CACHED:
-            self._by_owner.clear()
-            self._by_id.clear()
+        # One makes room for one: who gets mail often is soon back, the others stay.
+        while len(self._by_id) >= CACHED:
+            oldest = self._by_id.pop(next(iter(self._by_id)))
+            if oldest is not None:
+                self._by_owner.pop(oldest.owner, None)
         self._by_owner[key.owner] = self._by_id[key.id] = key
 
     def _look_again(self) -> None:

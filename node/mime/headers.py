@@ -50,7 +50,10 @@ class Block(NamedTuple):
 
     def first(self, key: str) -> bytes:
         """Return the raw value of the first field with this lower-case name, or nothing."""
-        return next((field.raw for field in self.fields if field.name.lower() == key), b"")
+        for name, raw in self.fields:
+            if name.lower() == key:
+                return raw
+        return b""
 
 
 def split_block(raw: bytes, start: int = 0, end: int | None = None) -> Block:

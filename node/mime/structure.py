@@ -84,15 +84,14 @@ def inspect(raw: bytes, limits: MimeLimits | None = None) -> Structure:
     """Look at the form of a message, in linear time. Never raises."""
     limits = limits or MimeLimits()
     block = split_block(raw)
-    longest = max((len(field.raw) for field in block.fields), default=0)
-    received = sum(field.key == "received" for field in block.fields)
-    senders = [field.raw for field in block.fields if field.key == "from"]
+    keys = [field.key for field in block.fields]
+    senders = [field.raw for key, field in zip(keys, block.fields, strict=True) if key == "from"]
     seen = Structure(
         size=len(raw),
         header_block=block.body,
         headers=len(block.fields),
-        longest_header=longest,
-        received=received,
+        longest_header=max((len(field.raw) for field in block.fields), default=0),
+        received=keys.count("received"),
         from_addresses=tuple(a for sender in senders for _, a in parse_addresses(field_text(sender)) if a),
         message_id=message_id(block),
         subject=decode_words(field_text(block.first("subject"))),

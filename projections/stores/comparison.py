@@ -1,11 +1,11 @@
-"""Are two embedded stores the same? Fingerprints of all documents in canonical order."""
+"""Are two embedded stores the same? A digest of one, and what is different between two."""
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Generator, Iterator
+from typing import Final, NamedTuple
 
 from projections.stores.rows import DOCUMENT
 
@@ -57,17 +57,35 @@ def digest(connection: sqlite3.Connection, database: str | None = None) -> str:
     return state.hexdigest()
 
 
-def steps(left: Iterator[Fingerprint], right: Iterator[Fingerprint]) -> Iterator[tuple[str, str] | None]:
-    """Walk two sorted stores side by side: (database, id) where they differ, None for an equal pair."""
-    one, other = next(left, None), next(right, None)
-    while one is not None or other is not None:
-        if other is None or (one is not None and one[:2] < other[:2]):
-            assert one is not None
-            yield one[:2]
-            one = next(left, None)
-        elif one is None or other[:2] < one[:2]:
-            yield other[:2]
-            other = next(right, None)
-        else:
-            yield None if one.hash == other.hash else one[:2]
-            one, other = next(left, None), next(right, None)
+SLICE: Final = 20_000
+"""Documents that one statement compares: some 100 ms."""
+
+_DIFFERENT: Final = """
+    SELECT b.name, d.id FROM other.document d JOIN other.database b ON b.number = d.database
+    LEFT JOIN main.database mb ON mb.name = b.name
+    LEFT JOIN main.document m ON m.database = mb.number AND m.id = d.id
+    WHERE d.number > ? AND d.number <= ? AND (
+        m.id IS NULL OR m.seq <> d.seq OR m.deleted <> d.deleted OR m.losers <> d.losers OR m.tree <> d.tree
+        OR m.attachments IS NOT d.attachments OR m.body <> d.body OR d.losers AND EXISTS (
+            SELECT rev, deleted, attachments, body FROM other.loser WHERE document = d.number
+            EXCEPT SELECT rev, deleted, attachments, body FROM main.loser WHERE document = m.number))
+"""
+
+_ONLY_HERE: Final = """
+    SELECT b.name, d.id FROM main.document d JOIN main.database b ON b.number = d.database
+    LEFT JOIN other.database ob ON ob.name = b.name
+    WHERE d.number > ? AND d.number <= ?
+    AND NOT EXISTS (SELECT 1 FROM other.document o WHERE o.database = ob.number AND o.id = d.id)
+"""
+
+
+def differences(connection: sqlite3.Connection) -> Generator[list[tuple[str, str]]]:
+    """Compare the store `main` of a connection with the attached store `other`, slice by slice.
+
+    Gives (database, id) of every document that one of them lacks, or that is not stored in the same bytes.
+    SQLite compares them, so that a million equal documents cost some seconds.
+    """
+    for statement, schema in ((_DIFFERENT, "other"), (_ONLY_HERE, "main")):
+        (last,) = connection.execute(f"SELECT max(number) FROM {schema}.document").fetchone()  # noqa: S608 - above
+        for first in range(0, last or 0, SLICE):
+            yield connection.execute(statement, (first, first + SLICE)).fetchall()

@@ -12,8 +12,7 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing, suppress
-from itertools import islice
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
@@ -46,9 +45,6 @@ KNOWN_DOCUMENTS: Final = 1_000
 
 KNOWN_BYTES: Final = 4 * 1024
 """… with bodies of at most this many bytes."""
-
-COMPARE_SLICE: Final = 1000
-"""Documents compared in one go of the worker thread, between which a comparison can be cancelled."""
 
 
 class EmbeddedStore(StoreReader):
@@ -254,24 +250,29 @@ class EmbeddedStore(StoreReader):
         Equal for equal events, whatever the batches were. `_local` documents and parked records
         do not count.
         """
-        with errors_of(self._path), closing(connect(self._path, readonly=True)) as connection:
+        with errors_of(self._path), self._scanning() as connection:
             return await self._in_thread(comparison.digest, connection, database)
 
-    async def compare(self, other: EmbeddedStore) -> AsyncIterator[tuple[str, str]]:
-        """Yield (database, id) of every document that differs from, or is absent in, the other store."""
-        with (
-            errors_of(self._path),
-            closing(connect(self._path, readonly=True)) as left,
-            closing(connect(other.path, readonly=True)) as right,
-        ):
-            steps = comparison.steps(comparison.fingerprints(left), comparison.fingerprints(right))
-            while True:
-                part = await self._in_thread(_taken, steps)
-                for place in part:
-                    if place is not None:
-                        yield place
-                if len(part) < COMPARE_SLICE:
-                    return
+    async def differences(self, other: EmbeddedStore) -> AsyncIterator[list[tuple[str, str]]]:
+        """Name, some at a time, all (database, id) that are not the same in the other store, or not there.
+
+        Each of the two is read as it is when its turn comes: what is written meanwhile may be named or not.
+        """
+        with errors_of(self._path), self._scanning() as connection:
+            connection.execute("ATTACH ? AS other", (f"{other.path.resolve().as_uri()}?mode=ro",))
+            slices = comparison.differences(connection)
+            try:
+                while (part := await self._in_thread(next, slices, None)) is not None:
+                    yield part
+            finally:
+                slices.close()
+                connection.execute("DETACH other")
+
+    @contextmanager
+    def _scanning(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection for long reads in the thread."""
+        with closing(connect(self._path, readonly=True)) as connection:
+            yield connection
 
     async def swap_in(self, rebuilt: Path) -> None:
         """Put the closed store at `rebuilt` in the place of this one; readers and waiters go on.
@@ -338,10 +339,6 @@ def _bytes(change: Effect) -> int:
 def _moved(connection: sqlite3.Connection) -> None:
     """Move the write-ahead log. Its answer is read: unread, it would keep the next COMMIT from ending."""
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-
-
-def _taken(steps: Iterator[tuple[str, str] | None]) -> list[tuple[str, str] | None]:
-    return list(islice(steps, COMPARE_SLICE))
 
 
 def _copied(connection: sqlite3.Connection, copy: Path) -> None:

@@ -88,6 +88,10 @@ class StoreReader:
         """Names of all databases, sorted."""
         return [name for (name,) in self._rows("SELECT name FROM database ORDER BY name")]
 
+    async def count(self) -> int:
+        """Number of documents in all databases, deleted ones too."""
+        return int(self._rows("SELECT count(*) FROM document")[0][0])
+
     async def info(self, database: str) -> DatabaseInfo:
         """Counters of a database; all 0 for one that nothing was written to."""
         rows = self._rows(

@@ -17,6 +17,9 @@ FORMAT: Final = 1
 APPLICATION_ID: Final = 0x4D494C56
 """`PRAGMA application_id` of a view store: "MILV"."""
 
+BUILDING_ID: Final = 0x4D494C42
+"""The same while a store is being built aside, which has no right to be opened yet: "MILB"."""
+
 CACHE_KIB: Final = 16 * 1024
 """Page cache of one connection: the upper pages of the indexes of some 100,000 mailboxes."""
 
@@ -168,6 +171,8 @@ def _create(connection: sqlite3.Connection) -> None:
 def _check(connection: sqlite3.Connection, path: Path) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application == BUILDING_ID:
+        raise rebuild_advice(path, "the view was not built to its end")
     if application != APPLICATION_ID:
         raise Misconfigured("this file is not a view store of mailio-node: choose another path", str(path))
     if version > FORMAT:

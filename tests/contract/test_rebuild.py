@@ -22,6 +22,7 @@ from projections.feeder import Feeder, RunnerLimits
 from projections.rebuild import Progress, RebuildCancelled, build, rebuild
 from projections.runner import Runner
 from projections.statistics import Statistics
+from projections.stores.building import BuildingStore
 from projections.stores.embedded import EmbeddedStore
 from projections.userdb import UserDatabases
 from projections.view_store import View
@@ -127,12 +128,12 @@ async def test_any_batches_give_the_same_bytes(
 class Node:
     """A live view with its log and blobs, and a place for a rebuilt one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kind: type[EmbeddedStore]) -> None:
         self.log = MemoryLog()
         self.blobs = Blobs()
         self.live_path, self.aside_path = folder / "userdb.sqlite", folder / "userdb.rebuilt.sqlite"
         self.live = EmbeddedStore.open(self.live_path)
-        self.aside = EmbeddedStore.open(self.aside_path)
+        self.aside = kind.open(self.aside_path)
         self.view = UserDatabases(self.blobs)
         self.runner = Runner(self.view, self.live, self.log)
 
@@ -158,9 +159,9 @@ class Node:
             await task
 
 
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    made = Node(tmp_path)
+@pytest.fixture(params=[EmbeddedStore, BuildingStore])
+async def node(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Node]:
+    made = Node(tmp_path, request.param)
     async with made.running():
         await made.fill()
         yield made
@@ -250,8 +251,7 @@ async def test_cancelling_leaves_the_live_view_as_it_was(
     await node.runner.reached(await node.append(message_filed(node.blobs)))
 
 
-async def test_a_comparison_can_be_cancelled_too(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("projections.rebuild.CHECK_EVERY", 5)
+async def test_a_comparison_can_be_cancelled_too(node: Node) -> None:
     looks = iter([False, True])
     with pytest.raises(RebuildCancelled):
         await rebuild(node.view, node.log, node.live, node.aside, 16, cancelled=lambda: next(looks))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
+import signal
 import smtplib
 import subprocess
 import threading
@@ -236,6 +238,24 @@ def test_a_device_in_live_sync_does_not_notice_a_rebuild(
     assert asked["errors"] == []
     assert len(asked["bodies"]) == len(set(asked["bodies"])) == len(incoming.acknowledged)
     require_same(daemon, account, device)
+
+
+def test_ctrl_c_during_a_rebuild_leaves_nothing_behind(
+    daemon: Daemon, account: dict[str, Any], device: Device
+) -> None:
+    before = daemon.documents(account)
+    command = [*COMMAND, "--config", str(daemon.file), "rebuild", "--json"]
+    pipe = subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, start_new_session=True) as rebuilding:
+        marks = daemon.data / "views"
+        daemon.wait_for(
+            lambda: list(marks.glob("*.rebuilt.*")) or rebuilding.poll() is not None, "nothing is rebuilt"
+        )
+        # As a terminal does: to the command and to the processes that it has started.
+        os.killpg(rebuilding.pid, signal.SIGINT)
+        rebuilding.wait(60)
+    assert not list(marks.glob("*.rebuilt.*"))
+    assert daemon.documents(account) == before
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from actors.runtime.activation import ActorLimits, ActorSystem, FailedTell
-from actors.runtime.loop_actor import LoopActor
+from actors.runtime.loop_actor import LATER, LoopActor
 from events.errors import Busy, InvalidInput, NotFound, StorageUnavailable
 from events.log.clock import VirtualClock
 
@@ -483,3 +483,54 @@ async def test_close_loses_nothing_in_silence(build: Callable[..., ActorSystem],
         await asked
     assert [failed.message for failed in journal.failed] == [2]
     assert system.active == 0
+
+
+class Oracle(LoopActor):
+    """Answers "now" at once, everything else in its turn; a "wait" keeps it busy until it is let go."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.turns: list[str] = []
+        self.let_go = asyncio.Event()
+
+    def answer_now(self, message: Any) -> Any:
+        return len(self.turns) if message == "now" else LATER
+
+    async def on_receive(self, message: Any) -> int:
+        self.turns.append(message)
+        if message == "wait":
+            await self.let_go.wait()
+        return len(self.turns)
+
+
+async def test_an_idle_actor_answers_a_question_without_a_turn() -> None:
+    system = ActorSystem(ActorLimits(), VirtualClock())
+    oracles: list[Oracle] = []
+
+    def make(key: str) -> Oracle:
+        oracles.append(Oracle(key))
+        return oracles[-1]
+
+    system.register("oracle", make)
+    assert await system.ask("oracle", "a", "first") == 1
+    assert await system.ask("oracle", "a", "now") == 1
+    assert oracles[0].turns == ["first"]
+
+
+async def test_a_question_to_a_busy_actor_waits_behind_what_came_before() -> None:
+    system = ActorSystem(ActorLimits(), VirtualClock())
+    oracles: list[Oracle] = []
+
+    def make(key: str) -> Oracle:
+        oracles.append(Oracle(key))
+        return oracles[-1]
+
+    system.register("oracle", make)
+    busy = asyncio.create_task(system.ask("oracle", "a", "wait"))
+    await asyncio.sleep(0)
+    asked = asyncio.create_task(system.ask("oracle", "a", "now"))
+    await asyncio.sleep(0)
+    assert not asked.done()
+    oracles[0].let_go.set()
+    assert (await busy, await asked) == (1, 2)
+    assert oracles[0].turns == ["wait", "now"]
