@@ -57,7 +57,8 @@ class BuildingStore(EmbeddedStore):
         """Add all changes and move the checkpoint: see `EmbeddedStore.write`."""
         await super().write(changes, checkpoint, schema)
         if self._ids is not None:
-            self._ids.update(hash((c.database, c.id)) for c in changes if isinstance(c, Change))
+            written = (change for change in changes if isinstance(change, Change))
+            self._ids.update(hash((change.database, change.id)) for change in written)
             if len(self._ids) > KNOWN_IDS:
                 self._ids = None
 
