@@ -68,6 +68,7 @@ class Life:
         await self._devices()
         await self._folders()
         await self._trouble()
+        await self._farewell()
         await self._node.settled()
 
     async def _accounts(self) -> None:
@@ -170,6 +171,21 @@ class Life:
         userdb = self._core.views.runners["userdb"]
         (position,) = await self._core.views.stores["userdb"].parked()
         await userdb.retry(position)
+
+    async def _farewell(self) -> None:
+        """Somebody who had mail of their own and mail in common with another is erased; the log is signed."""
+        eva = User(f"eva@{DOMAIN}")
+        registration = Registration(
+            email=eva.email,
+            signing_key=eva.keys.public_key,
+            agreement_key=eva.keys.agreement_public_key,
+            database_password=PASSWORD,
+        )
+        await self._core.accounts.open(registration, "operator")
+        await self._accept(FRIEND, message(FRIEND, "to eva alone"), eva)
+        await self._accept(FRIEND, message(FRIEND, "to eva and ada"), eva, self.ada)
+        await self._core.erasure.erase(eva.address, "she asked for it", "operator")
+        await self._core.attestor.sign()
 
     # The doors
 
