@@ -21,7 +21,7 @@ from actors.runtime.activation import ActorSystem
 from actors.runtime.parking import Parking
 from events import account
 from events.account import AccountErased, EraseAccount
-from events.errors import Busy, MailioError, NotFound
+from events.errors import MailioError, NotFound
 from events.event import Erased
 from events.log.snapshots import SqliteSnapshots
 from events.log.sqlite_log import SqliteLog
@@ -115,15 +115,14 @@ class Erasure:
             return await self._finish(address)
 
     async def _record(self, address: str, reason: str, actor: str) -> None:
+        """Have the event in the log. From the condemnation on, nothing is sealed that could come after it."""
         await asyncio.to_thread(self._vault.condemn, address)
         try:
             await self._accounts.execute(address, EraseAccount(reason), actor)
-        except NotFound:
-            await asyncio.to_thread(self._vault.spare, address)
-            raise
-        except Busy:
-            # The event is in the log, only the directory is behind.
+        except MailioError:
+            # Where the event is there all the same, only the directory is behind.
             if await self._erased_at(address) is None:
+                await asyncio.to_thread(self._vault.spare, address)
                 raise
 
     async def resume(self) -> None:

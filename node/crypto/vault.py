@@ -15,12 +15,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from events.errors import Gone, Misconfigured, StorageUnavailable
+from events.errors import Busy, Gone, Misconfigured, StorageUnavailable
 from events.log.sealing import SealBroken
 from node.crypto.owner_key import OwnerKey
 
@@ -130,7 +130,11 @@ class Vault:
     # Keys
 
     def key_of(self, owner: str) -> OwnerKey:
-        """Return the owner's key, made durable first if they have none. Raises Gone when it was destroyed."""
+        """Return the owner's key to seal with, made durable first if they have none.
+
+        Raises Gone when it was destroyed, Busy while its owner is about to be erased: what is sealed has to
+        stand in the log before the event that says so.
+        """
         key = self._by_owner.get(owner)
         if key is None:
             with self._storage():
@@ -152,10 +156,10 @@ class Vault:
                 # The log is bound to this vault, so either the id is damaged or the vault is an old copy.
                 raise SealBroken(f"{self._path} has no key {key_id.hex()}")
             key = None if row[2] in _GONE else OwnerKey(row[0], row[1], row[3])
-            if key is None:
-                self._by_id[key_id] = None
-            else:
+            if key is not None and row[2] == KeyState.ALIVE:
                 self._remember(key)
+            else:
+                self._by_id[key_id] = key
         return key
 
     def _found(self, owner: str) -> OwnerKey | None:
@@ -164,6 +168,8 @@ class Vault:
             return None
         if row[2] in _GONE:
             raise Gone("this account was erased", owner)
+        if row[2] == KeyState.CONDEMNED:
+            raise Busy("this account is being erased", owner)
         return OwnerKey(row[0], row[1], row[3])
 
     def _made(self, owner: str) -> OwnerKey:
@@ -199,9 +205,11 @@ class Vault:
     # Erasing
 
     def condemn(self, owner: str) -> None:
-        """Note that the owner is about to be erased. Raises Gone when they were."""
-        self.key_of(owner)
+        """Note that the owner is about to be erased: from now on their key only opens. Raises Gone."""
+        with suppress(Busy):
+            self.key_of(owner)
         self._move(owner, KeyState.ALIVE, KeyState.CONDEMNED)
+        self._by_owner.pop(owner, None)
 
     def spare(self, owner: str) -> None:
         """Take a condemnation back."""
@@ -210,9 +218,8 @@ class Vault:
     def destroy(self, owner: str) -> None:
         """Overwrite the key of a condemned owner; the file is written anew, so that no copy is left in it."""
         with self._storage():
-            key = self._by_owner.pop(owner, None)
-            if key is not None:
-                self._by_id.pop(key.id, None)
+            self._by_owner.pop(owner, None)
+            self._by_id.clear()
             self._connection.execute(
                 "UPDATE key SET state = ?, secret = zeroblob(32) WHERE owner = ? AND state = ?",
                 (KeyState.DESTROYED, owner, KeyState.CONDEMNED),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from events.errors import Gone, Misconfigured
+from events.errors import Busy, Gone, Misconfigured
 from events.log.sealing import SealBroken
 from node.crypto import vault as vault_module
 from node.crypto.vault import KeyState, Vault
@@ -94,6 +94,19 @@ def test_only_a_condemned_key_can_be_destroyed(path: Path) -> None:
     vault.spare(OWNER)
     vault.destroy(OWNER)
     assert vault.key(key_id) is not None
+
+
+def test_a_condemned_key_opens_but_seals_no_more_until_it_is_spared(path: Path) -> None:
+    vault = Vault.open(path)
+    key_id = vault.key_of(OWNER).id
+    vault.condemn(OWNER)
+    vault.condemn(OWNER)
+    for reopened in (vault, Vault.open(path)):
+        assert reopened.key(key_id) is not None
+        with pytest.raises(Busy):
+            reopened.key_of(OWNER)
+    vault.spare(OWNER)
+    assert vault.key_of(OWNER).id == key_id
 
 
 def test_an_erasure_that_was_begun_is_remembered_until_it_is_finished(path: Path) -> None:
