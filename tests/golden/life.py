@@ -69,6 +69,7 @@ class Life:
         await self._folders()
         await self._trouble()
         await self._node.settled()
+        await self._core.attestor.sign()
 
     async def _accounts(self) -> None:
         for user, name in ((self.ada, "Ada"), (self.ben, "Ben Börg")):
