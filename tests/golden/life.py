@@ -70,6 +70,7 @@ class Life:
         await self._trouble()
         await self._farewell()
         await self._node.settled()
+        await self._core.attestor.sign()
 
     async def _accounts(self) -> None:
         for user, name in ((self.ada, "Ada"), (self.ben, "Ben Börg")):
