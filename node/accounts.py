@@ -73,8 +73,14 @@ class Accounts:
         nonces: NonceBook,
         clock: Clock,
         vault: Keys,
+        restored_at: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`reached` waits until the directory has seen a position of the log."""
+        """`reached` waits until the directory has seen a position of the log.
+
+        `restored_at` is when the log came out of a backup (ms, 0: never): what was revoked between the backup
+        and that moment is not in it, so no token from before it counts.
+        """
+        self._restored_at = restored_at
         self._actors = actors
         self.directory = directory
         self._reached = reached
@@ -185,6 +191,8 @@ class Accounts:
         Raises Unauthenticated.
         """
         claims = self._tokens.verify(token, self._clock.now())
+        if claims.issued_at <= self._restored_at() // 1000:
+            raise Unauthenticated("Failed to verify JWS message", "issued before the node was restored")
         entry = await self.directory.by_address(claims.address)
         if entry is None:
             raise Unauthenticated("User account not found")

@@ -22,6 +22,8 @@ from actors.runtime.activation import ActorSystem, FailedTell
 from actors.runtime.parking import Parking
 from actors.runtime.reaction import Dispatcher
 from events.errors import MailioError, Misconfigured
+from events.node import STREAM as NODE_STREAM
+from events.node import Restorations, evolve
 from events.log.clock import SystemClock
 from events.log.codec import Codec
 from events.log.snapshots import SqliteSnapshots
@@ -81,6 +83,7 @@ class Core:
         self.scrypt = ScryptPool()
         self.hasher = EmailHasher(self.scrypt)
         self.parking = Parking(self.log)
+        self.restorations = Restorations()
         self.actors = self._actors()
         self.dispatcher = self._dispatcher(data)
         self.accounts = self._accounts()
@@ -149,6 +152,7 @@ class Core:
             nonces=NonceBook(self.clock),
             clock=self.clock,
             vault=self.vault,
+            restored_at=lambda: self.restorations.last_at,
         )
 
     def _acceptance(self) -> Acceptance:
@@ -180,6 +184,8 @@ class Core:
 
     async def start(self) -> None:
         """Let the runners, the dispatcher and the actors' sweeper go."""
+        for record in await self.log.stream(NODE_STREAM):
+            self.restorations = evolve(self.restorations, record.event)
         await self.views.prepare()
         await self.dispatcher.resume()
         self._tasks = [asyncio.create_task(self.dispatcher.run(), name="dispatcher")]
