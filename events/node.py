@@ -23,8 +23,8 @@ EPOCHS_BEGIN = 1_767_225_600_000
 class NodeRestored(Event, frozen=True, kw_only=True):
     """The log up to `from_position` came out of a backup; whatever had stood after that is lost.
 
-    `at` is in milliseconds, `point` names the point of the backup. Positions after `from_position` are given a
-    second time, so sequence numbers that clients see jump: from here on they are position + `jump`.
+    `at` is in milliseconds, `point` names the point of the backup. Positions after `from_position` are given
+    a second time, so sequence numbers that clients see jump: from here on they are position + `jump`.
     """
 
     at: int
@@ -34,7 +34,7 @@ class NodeRestored(Event, frozen=True, kw_only=True):
 
 
 class Restorations(msgspec.Struct, frozen=True):
-    """All restores of a node that its log knows, in order, and the numbers that clients see because of them."""
+    """All restores that a log knows, in order, and the numbers that clients see because of them."""
 
     events: tuple[NodeRestored, ...] = ()
 

@@ -22,12 +22,12 @@ from actors.runtime.activation import ActorSystem, FailedTell
 from actors.runtime.parking import Parking
 from actors.runtime.reaction import Dispatcher
 from events.errors import MailioError, Misconfigured
-from events.node import STREAM as NODE_STREAM
-from events.node import Restorations, evolve
 from events.log.clock import SystemClock
 from events.log.codec import Codec
 from events.log.snapshots import SqliteSnapshots
 from events.log.sqlite_log import SqliteLog, bound_vault
+from events.node import STREAM as NODE_STREAM
+from events.node import Restorations, evolve
 from node.acceptance import Acceptance
 from node.accounts import Accounts
 from node.attestation import Attestor
@@ -57,6 +57,9 @@ SOFTWARE = f"mailio-node/{version('mailio-node')}"
 
 DRAIN_SECONDS = 20.0
 """How long running work may take to end at a stop; a reaction takes some milliseconds."""
+
+RESTORING = ".restoring"
+"""Folder inside the data folder while that is being restored from a backup."""
 
 DISPATCHER = "mail"
 """Name of the one consumer that carries events to actors."""
@@ -257,4 +260,6 @@ def _data_folder(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise Misconfigured(f"{folder}: the data folder can't be made: {error.strerror}") from error
+    if (folder / RESTORING).exists():
+        raise Misconfigured(f"{folder}: a restore was interrupted here: run `mailio-node restore` again")
     return folder

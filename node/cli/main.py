@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from events.errors import MailioError, Misconfigured
-from node.cli import accounts, handshakes, history, inspection, logs, parked, running, views
+from node.cli import accounts, backups, handshakes, history, inspection, logs, parked, running, views
 from node.cli.context import Context, find_configuration
 from node.cli.output import complain
 
@@ -37,6 +37,7 @@ running.register(app)
 inspection.register(app)
 history.register(app)
 views.register(app)
+backups.register(app)
 
 
 @app.callback()

@@ -1,7 +1,7 @@
 """Sequence numbers as clients see them: log positions, until a restore has positions given a second time.
 
-A client may keep a number for years, in a checkpoint document or in a file of its own. After a restore it must
-neither miss what got a position that it had seen used, nor take the node for the one that it knew.
+A client may keep a number for years, in a checkpoint document or in a file of its own. After a restore it
+must not miss what stands at a position that it has seen used for something else.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Numbering:
     def instance(self, node: str) -> str:
         """Name this life of a node (32 hex digits): after a restore, replicators begin with new checkpoints.
 
-        They then compare revisions from the beginning, both ways: nothing is sent that the other side has, and
-        what the clients hold of lost mail comes back.
+        They then compare revisions from the beginning, both ways. Nothing is sent that the other side has;
+        what the clients hold of lost documents comes back.
         """
         lives = "".join(f" {event.jump}" for event in self._restorations().events)
         return hashlib.sha256(f"{node}{lives}".encode()).hexdigest()[:32]
