@@ -114,7 +114,11 @@ class Views:
         await runner.run()
 
     async def prepare(self) -> None:
-        """Before the runners go: make those views again that they could not continue."""
+        """Before the doors open: make those views again that can't be continued, and bring all up to the log.
+
+        A directory that is behind would refuse mail for people who are there, for good; a database that is
+        behind would let clients push once more what the log has.
+        """
         for name in self.stores:
             if reason := await self.runners[name].needs_rebuild():
                 _messages.warning("view is made again", view=name, reason=reason)
@@ -124,6 +128,7 @@ class Views:
                 await build(self.views[name], self._log, aside, self._log.head)
                 await aside.close()
                 await self.stores[name].swap_in(path)
+            await build(self.views[name], self._log, self.stores[name], self._log.head)
 
     async def swap(self, name: str) -> int:
         """Let a rebuilt view catch up and put it in the place of the live one; return its position.

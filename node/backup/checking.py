@@ -1,4 +1,4 @@
-"""Checking a point: signature, hashes, the chain of the log, and that every blob that it mentions is there."""
+"""Checking a point: signature, hashes, the chain of the log, and that each blob that it mentions is there."""
 
 from __future__ import annotations
 

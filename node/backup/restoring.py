@@ -25,6 +25,7 @@ from node.backup.making import Tell
 from node.backup.manifest import CONFIGURATION, LOG, Manifest
 from node.core import RESTORING, SOFTWARE
 from node.storage.appender import sync_folder
+from node.storage.local import LocalBlobs
 
 CONFIGURATION_AS_IT_WAS: Final = "node.toml.restored"
 """Name of the restored configuration: never taken for one that is in force."""
@@ -61,6 +62,9 @@ def restore(folder: Path, data: Path, point: str | None, tell: Tell) -> Restored
             make_folder(each)
         _copy(BackupFolder(folder), manifest, unfinished, tell)
         asyncio.run(_mark(unfinished / LOG, manifest))
+        asyncio.run(_index(unfinished / "blobs"))
+        for path in unfinished.rglob("*"):
+            path.chmod(0o700 if path.is_dir() else 0o600)
         _move(unfinished, data)
     has_configuration = (data / CONFIGURATION_AS_IT_WAS).exists()
     return Restored(
@@ -111,6 +115,11 @@ async def _mark(path: Path, manifest: Manifest) -> None:
         await log.append(Write(STREAM, (event,)), origin=OPERATOR)
     finally:
         await log.close()
+
+
+async def _index(folder: Path) -> None:
+    """Let the blob store find everything and cut off what was half-written when it was copied."""
+    await LocalBlobs.open(folder).close()
 
 
 def _move(unfinished: Path, data: Path) -> None:
