@@ -25,7 +25,9 @@ from node.backup.making import Tell
 from node.backup.manifest import CONFIGURATION, LOG, Manifest
 from node.core import RESTORING, SOFTWARE
 from node.storage.appender import sync_folder
-from node.storage.local import LocalBlobs
+from node.storage.index import BlobIndex
+from node.storage.local import INDEX_FILE
+from node.storage.recovery import recover
 
 CONFIGURATION_AS_IT_WAS: Final = "node.toml.restored"
 """Name of the restored configuration: never taken for one that is in force."""
@@ -62,7 +64,7 @@ def restore(folder: Path, data: Path, point: str | None, tell: Tell) -> Restored
             make_folder(each)
         _copy(BackupFolder(folder), manifest, unfinished, tell)
         asyncio.run(_mark(unfinished / LOG, manifest))
-        asyncio.run(_index(unfinished / "blobs"))
+        _index(unfinished / "blobs")
         for path in unfinished.rglob("*"):
             path.chmod(0o700 if path.is_dir() else 0o600)
         _move(unfinished, data)
@@ -117,9 +119,11 @@ async def _mark(path: Path, manifest: Manifest) -> None:
         await log.close()
 
 
-async def _index(folder: Path) -> None:
+def _index(folder: Path) -> None:
     """Let the blob store find everything and cut off what was half-written when it was copied."""
-    await LocalBlobs.open(folder).close()
+    index = BlobIndex.open(folder / INDEX_FILE)
+    recover(folder, index)
+    index.close_synced()
 
 
 def _move(unfinished: Path, data: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 
 from events.errors import MailioError, Misconfigured
@@ -57,6 +58,8 @@ def configure(
 
     Example: mailio-node account add someone@alpha.example
     """
+    # Messages of the node's parts are for people; standard output may be read by a script.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     context.obj = Context(find_configuration(config))
 
 
