@@ -83,6 +83,34 @@ class AccountOpened(Event, frozen=True, kw_only=True):
     display_name: str = ""
 
 
+class AccountImported(Event, frozen=True, kw_only=True):
+    """The account came from another node with its history: `events` records in this log tell it.
+
+    They are marked with this event's id. `node` and `domain` name the node that signed the archive with the
+    SHA-256 `archive` at `exported_at`, `email` is what the account was called there. Times are in milliseconds.
+    """
+
+    address: str
+    node: str
+    domain: str
+    email: str
+    archive: str
+    exported_at: int
+    imported_at: int
+    events: int
+
+
+class AccountMoved(Event, frozen=True, kw_only=True):
+    """From now on the account lives on this node, under this email, with what this node has issued for it."""
+
+    address: str
+    email: str
+    email_hash: str
+    did_document: str
+    credential: str
+    moved_at: int
+
+
 class AccountDisabled(Event, frozen=True, kw_only=True):
     """An operator shut the account: no login, no new mail, nothing lost."""
 
@@ -328,6 +356,14 @@ def evolve(state: Account, event: Event) -> Account:
             state.enabled = True
             state.password_hash = event.password_hash
             state.profile = {"displayName": event.display_name} if event.display_name else {}
+        case AccountMoved() if state.opened is not None:
+            state.opened = msgspec.structs.replace(
+                state.opened,
+                email=event.email,
+                email_hash=event.email_hash,
+                did_document=event.did_document,
+                credential=event.credential,
+            )
         case AccountDisabled() | AccountEnabled():
             state.enabled = isinstance(event, AccountEnabled)
         case AccountErased():

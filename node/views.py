@@ -31,6 +31,9 @@ COUCHDB_PAUSE_SECONDS = 1.0
 COUCHDB_PAUSE_MOST_SECONDS = 60.0
 """… up to this."""
 
+DOORS_ASK = frozenset(("directory", "userdb"))
+"""Views whose answers clients and senders act on."""
+
 USER_REVS_LIMIT = 1_000
 """Ancestors that a revision remembers, as in CouchDB."""
 
@@ -114,7 +117,7 @@ class Views:
         await runner.run()
 
     async def prepare(self) -> None:
-        """Before the doors open: make those views again that can't be continued, and bring all up to the log.
+        """Before the doors open: make those views again that can't be continued, bring what they ask up to date.
 
         A directory that is behind would refuse mail for people who are there, for good; a database that is
         behind would let clients push once more what the log has.
@@ -128,7 +131,8 @@ class Views:
                 await build(self.views[name], self._log, aside, self._log.head)
                 await aside.close()
                 await self.stores[name].swap_in(path)
-            await build(self.views[name], self._log, self.stores[name], self._log.head)
+            if name in DOORS_ASK:
+                await build(self.views[name], self._log, self.stores[name], self._log.head)
 
     async def swap(self, name: str) -> int:
         """Let a rebuilt view catch up and put it in the place of the live one; return its position.
