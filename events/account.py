@@ -86,8 +86,9 @@ class AccountOpened(Event, frozen=True, kw_only=True):
 class AccountImported(Event, frozen=True, kw_only=True):
     """The account came from another node with its history: `events` records in this log tell it.
 
-    They are marked with this event's id. `node` and `domain` name the node that signed the archive with the
-    SHA-256 `archive` at `exported_at`, `email` is what the account was called there. Times are in milliseconds.
+    They are marked with this event's id. `node` and `domain` name the node that signed the archive at
+    `exported_at`, `archive` is the SHA-256 of its manifest, `email` what the account was called there. Times
+    are in milliseconds.
     """
 
     address: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 
@@ -61,6 +62,9 @@ DRAIN_SECONDS = 20.0
 RESTORING = ".restoring"
 """Folder inside the data folder while that is being restored from a backup."""
 
+IMPORTS = "imports"
+"""Folder inside the data folder for what is being imported; a start removes what was left there."""
+
 DISPATCHER = "mail"
 """Name of the one consumer that carries events to actors."""
 
@@ -76,6 +80,7 @@ class Core:
         self.vault = Vault.open(vault_path(data), bound_vault(data / "log.sqlite"))
         codec = Codec(sealer=Envelopes(self.vault))
         self.log = SqliteLog.open(data / "log.sqlite", self.clock, SOFTWARE, codec=codec)
+        shutil.rmtree(data / IMPORTS, ignore_errors=True)
         self.keys = self._keys(data / "keys" / "server.json")
         self.segments = LocalBlobs.open(data / "blobs")
         self.blobs = SealedBlobs(self.segments, Envelopes(self.vault, named=True))

@@ -117,7 +117,7 @@ class Views:
         await runner.run()
 
     async def prepare(self) -> None:
-        """Before the doors open: make those views again that can't be continued, bring what they ask up to date.
+        """Make views again that can't be continued, and bring those up to date that the doors will ask.
 
         A directory that is behind would refuse mail for people who are there, for good; a database that is
         behind would let clients push once more what the log has.

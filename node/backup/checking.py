@@ -18,8 +18,8 @@ from node.backup.copying import digest_of
 from node.backup.folder import BackupFolder
 from node.backup.making import Tell, first_bad
 from node.backup.manifest import BLOBS, LOG, Manifest, StoredFile
-from node.backup.mentioned import blobs_of
 from node.core import SOFTWARE
+from node.mentioned import blobs_of
 from node.storage.segments import Kind, walk
 
 PROBLEMS: Final = 100

@@ -10,10 +10,9 @@ from typing import Final
 
 import msgspec
 
-from events.errors import CorruptRecord, MailioError, Misconfigured
-from events.identity import mailio_address
-from node.crypto.base64_text import from_base64, to_base64
-from node.crypto.keys import KEY_BYTES, SIGNATURE_BYTES, SigningKeys, verify_signature
+from events.errors import CorruptRecord, Misconfigured
+from node.crypto.keys import SigningKeys
+from node.crypto.signed_file import require_signature, signature_of
 
 FORMAT: Final = 1
 """Raised when an older program could not restore the point any more."""
@@ -76,7 +75,7 @@ class _Head(msgspec.Struct):
 def signed(manifest: Manifest, keys: SigningKeys) -> tuple[bytes, bytes]:
     """Serialise and sign; return the contents of `manifest.json` and `manifest.sig`."""
     content = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
-    return content, to_base64(keys.sign(content)).encode() + b"\n"
+    return content, signature_of(content, keys)
 
 
 def opened(content: bytes, signature: bytes) -> Manifest:
@@ -92,14 +91,11 @@ def opened(content: bytes, signature: bytes) -> Manifest:
                 f"(this program knows format {FORMAT})"
             )
         manifest = msgspec.json.decode(content, type=Manifest)
-        key = from_base64(manifest.public_key, length=KEY_BYTES)
-        mark = from_base64(signature.decode("ascii").strip(), length=SIGNATURE_BYTES)
     except Misconfigured:
         raise
-    except (msgspec.MsgspecError, UnicodeDecodeError, MailioError) as error:
+    except msgspec.MsgspecError as error:
         raise CorruptRecord("the manifest can't be read", str(error)) from error
-    if mailio_address(key) != manifest.node or not verify_signature(key, content, mark):
-        raise CorruptRecord("the manifest's signature does not hold", manifest.node[:80])
+    require_signature(content, signature, manifest.public_key, manifest.node)
     if not all(_PLACE.fullmatch(place) for file in manifest.files for place in (file.name, file.stored)):
         raise CorruptRecord("the manifest names a file that no backup has")
     return manifest

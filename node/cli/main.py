@@ -14,7 +14,7 @@ import structlog
 import typer
 
 from events.errors import MailioError, Misconfigured
-from node.cli import accounts, backups, handshakes, history, inspection, logs, parked, running, views
+from node.cli import accounts, archives, backups, handshakes, history, inspection, logs, parked, running, views
 from node.cli.context import Context, find_configuration
 from node.cli.output import complain
 
@@ -39,6 +39,7 @@ inspection.register(app)
 history.register(app)
 views.register(app)
 backups.register(app)
+archives.register(accounts.app)
 
 
 @app.callback()
