@@ -6,7 +6,10 @@ import asyncio
 import email
 import mailbox
 import os
+import signal
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -33,6 +36,8 @@ from tests.integration.archive.harness import (
     write_archive,
 )
 from tests.integration.backup.harness import FACTS, FRIEND, Place, open_account
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -225,3 +230,48 @@ async def test_the_file_is_private_and_its_events_name_only_what_is_in_it(
     positions = [line["position"] for line in lines_of(members)]
     assert positions == sorted(positions)
     assert {line["stream"].partition("-")[0] for line in lines_of(members)} == {"account", "mail", "mailbox"}
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from tests.integration.archive.harness import bring_in
+from tests.integration.backup.harness import Place
+
+async def main(node, file, moment):
+    async with Place(Path(node)).running() as core:
+        append = core.log.append_all
+        async def killed(orders):
+            if moment == "after":
+                await append(orders)
+            os.kill(os.getpid(), signal.SIGKILL)
+        core.log.append_all = killed
+        await bring_in(core, Path(file))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_an_import_that_is_killed_leaves_nothing_or_all_of_it(
+    here: Place, tmp_path: Path, moment: str
+) -> None:
+    file, folder = tmp_path / "someone.tar.gz", tmp_path / "there"
+    folder.mkdir()
+
+    async def fill() -> None:
+        async with here.running() as core:
+            await filled(core)
+
+    async def found() -> tuple[int, bool]:
+        async with Place(folder).running() as core:
+            assert not (core.settings.node.data / "imports").exists()
+            return core.log.head, await core.directory.by_email(OWNER) is not None
+
+    asyncio.run(fill())
+    write_archive(here, file)
+    command = [sys.executable, "-c", KILLED, str(folder), str(file), moment]
+    assert subprocess.run(command, check=False, cwd=ROOT, timeout=60).returncode == -signal.SIGKILL
+    assert (folder / "data" / "imports").exists()
+    head, known = asyncio.run(found())
+    assert (head > 0, known) == ((False, False) if moment == "before" else (True, True))
