@@ -352,19 +352,8 @@ def _revoke(state: Account, command: RevokeToken) -> Sequence[Event]:
 def evolve(state: Account, event: Event) -> Account:
     """Fold one event into the account; the state that was passed in is used up."""
     match event:
-        case AccountOpened():
-            state.opened = event
-            state.enabled = True
-            state.password_hash = event.password_hash
-            state.profile = {"displayName": event.display_name} if event.display_name else {}
-        case AccountMoved() if state.opened is not None:
-            state.opened = msgspec.structs.replace(
-                state.opened,
-                email=event.email,
-                email_hash=event.email_hash,
-                did_document=event.did_document,
-                credential=event.credential,
-            )
+        case AccountOpened() | AccountMoved():
+            _settle(state, event)
         case AccountDisabled() | AccountEnabled():
             state.enabled = isinstance(event, AccountEnabled)
         case AccountErased():
@@ -386,3 +375,20 @@ def evolve(state: Account, event: Event) -> Account:
         case _:
             pass
     return state
+
+
+def _settle(state: Account, event: AccountOpened | AccountMoved) -> None:
+    """Begin an account, or give one that came from another node what it is called here."""
+    if isinstance(event, AccountOpened):
+        state.opened = event
+        state.enabled = True
+        state.password_hash = event.password_hash
+        state.profile = {"displayName": event.display_name} if event.display_name else {}
+    elif state.opened is not None:
+        state.opened = msgspec.structs.replace(
+            state.opened,
+            email=event.email,
+            email_hash=event.email_hash,
+            did_document=event.did_document,
+            credential=event.credential,
+        )

@@ -18,9 +18,7 @@ from events.account import AccountMoved, AccountOpened
 from events.errors import InvalidInput, Misconfigured, NotFound, StorageUnavailable
 from events.event import Recorded
 from events.identity import normalise_email
-from events.log.clock import SystemClock
 from events.log.log import Log
-from events.log.sqlite_log import SqliteLog
 from events.mail import STREAM as MAIL_STREAM
 from events.mail import MailAccepted
 from events.mailbox import MessageFiled
@@ -48,7 +46,7 @@ from node.crypto.keys import ServerKeys, load_server_keys
 from node.mentioned import blobs_of, with_blobs
 from node.settings import Settings
 from node.storage.appender import sync_folder
-from node.storage.reading import BlobReader
+from node.stores import ReadOnlyStores, reading
 from projections.userdb import Blobs, UserDatabases
 
 PAGE: Final = 500
@@ -107,23 +105,19 @@ def export(settings: Settings, name: str, file: Path, tell: Tell) -> Exported:
 
 
 @asynccontextmanager
-async def _stores(data: Path) -> AsyncIterator[tuple[SqliteLog, BlobReader]]:
-    """Open log and blobs for reading."""
-    log = SqliteLog.open(data / "log.sqlite", SystemClock(), SOFTWARE, readonly=True)
+async def _blobs_of(stores: ReadOnlyStores) -> AsyncIterator[Blobs]:
+    blobs = stores.open_blobs()
     try:
-        blobs = BlobReader.open(data / "blobs")
-        try:
-            yield log, blobs
-        finally:
-            await blobs.close()
+        yield blobs
     finally:
-        await log.close()
+        await blobs.close()
 
 
 async def _export(settings: Settings, name: str, file: Path, tell: Tell) -> Exported:
     data = settings.node.data
     keys = load_server_keys(data / "keys" / "server.json")
-    async with _stores(data) as (log, blobs):
+    async with reading(data, SOFTWARE) as stores, _blobs_of(stores) as blobs:
+        log = stores.log
         head = log.head
         address, email = await _account(log, name)
         records = await _records(log, address, head, tell)
@@ -181,7 +175,8 @@ async def _records(log: Log, address: str, head: int, tell: Tell) -> list[Record
 def _own_part(record: Recorded, address: str) -> Recorded | None:
     """Return an accepted mail as if it had had this recipient only; None when it had others only."""
     event = record.event
-    assert isinstance(event, MailAccepted)
+    if not isinstance(event, MailAccepted):
+        return None
     mine = tuple(recipient for recipient in event.recipients if recipient.address == address)
     if not mine:
         return None

@@ -143,7 +143,9 @@ class _Import:
             batch.append((member.sha256, body))
             size += len(body)
             if size >= BATCH_BYTES or number == len(members):
-                stored = await self._core.blobs.write(*(body for _, body in batch))
+                stored = await self._core.blobs.write(
+                    *(body for _, body in batch), owners=(archive.manifest.address,)
+                )
                 self._names |= dict(zip((name for name, _ in batch), stored, strict=True))
                 batch, size = [], 0
                 yield {"stage": "storing", "done": number, "total": len(members)}

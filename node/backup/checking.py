@@ -12,7 +12,6 @@ import msgspec
 
 from events.errors import MailioError, NotFound
 from events.event import Recorded
-from events.log.clock import SystemClock
 from events.log.sqlite_log import SqliteLog
 from node.backup.copying import digest_of
 from node.backup.folder import BackupFolder
@@ -21,6 +20,7 @@ from node.backup.manifest import BLOBS, LOG, Manifest, StoredFile
 from node.core import SOFTWARE
 from node.mentioned import blobs_of
 from node.storage.segments import Kind, walk
+from node.stores import reading
 
 PROBLEMS: Final = 100
 """Problems that a report names; more of them say nothing new."""
@@ -131,24 +131,18 @@ class _Check:
             before += file.size
 
     async def _log(self, blobs: set[bytes]) -> None:
-        path = self._backup.point(self._manifest.point) / LOG
+        """Check the chain, then read every event, with the keys that are part of the point."""
         try:
-            log = SqliteLog.open(path, SystemClock(), SOFTWARE, readonly=True)
+            async with reading(self._backup.point(self._manifest.point), SOFTWARE) as stores:
+                bad = await first_bad(stores.log, self._manifest.position, self._tell)
+                if bad is not None:
+                    self._problem(f"{LOG}: the record at position {bad} is not what was written")
+                    return
+                async for record in _records(stores.log):
+                    self._tell("events", record.position, stores.log.head)
+                    self._event(record, blobs)
         except MailioError as error:
             self._problem(f"{LOG}: {error}")
-            return
-        try:
-            bad = await first_bad(log, self._manifest.position, self._tell)
-            if bad is not None:
-                self._problem(f"{LOG}: the record at position {bad} is not what was written")
-                return
-            async for record in _records(log):
-                self._tell("events", record.position, log.head)
-                self._event(record, blobs)
-        except MailioError as error:
-            self._problem(f"{LOG}: {error}")
-        finally:
-            await log.close()
 
     def _event(self, record: Recorded, blobs: set[bytes]) -> None:
         if record.position == self._manifest.position and record.hash.hex() != self._manifest.hash:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from actors.messages import Inspect
@@ -94,13 +95,23 @@ async def test_provenance_comes_first_and_records_keep_time_actor_and_cause(
 async def test_documents_revisions_and_files_are_the_same(here: Place, there: Core, moved: UserKeys) -> None:
     database = f"userdb-{moved.address.encode().hex()}"
     async with here.running() as core:
-        before = [each async for each in core.views.stores["userdb"].documents(database)]
-        bodies = {f.blob: await core.blobs.read(f.blob) for d in before for f in d.winner.attachments}
-    after = [each async for each in there.views.stores["userdb"].documents(database)]
+        before = await described(core, database)
     assert len(before) == 2
-    assert [(d.id, d.tree, d.winner) for d in after] == [(d.id, d.tree, d.winner) for d in before]
-    for blob, body in bodies.items():
-        assert await there.blobs.read(blob) == body
+    assert await described(there, database) == before
+
+
+async def described(core: Core, database: str) -> list[object]:
+    """All documents of a database with their files, which each node keeps under names of its own."""
+    found: list[object] = []
+    async for document in core.views.stores["userdb"].documents(database):
+        winner = document.winner
+        files = [
+            (msgspec.structs.replace(file, blob=""), await core.blobs.read(file.blob))
+            for file in winner.attachments
+        ]
+        plain = msgspec.structs.replace(winner, attachments=())
+        found.append((document.id, document.tree, plain, files))
+    return found
 
 
 async def test_of_a_mail_to_several_only_this_recipients_part_leaves(
