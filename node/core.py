@@ -65,6 +65,9 @@ RESTORING = ".restoring"
 IMPORTS = "imports"
 """Folder inside the data folder for what is being imported; a start removes what was left there."""
 
+CHECKPOINTS = "checkpoints.json"
+"""File inside the data folder that says how far the dispatcher is."""
+
 DISPATCHER = "mail"
 """Name of the one consumer that carries events to actors."""
 
@@ -133,7 +136,7 @@ class Core:
         return system
 
     def _dispatcher(self, data: Path) -> Dispatcher:
-        checkpoints = FileCheckpoints(data / "checkpoints.json")
+        checkpoints = FileCheckpoints(data / CHECKPOINTS)
         return Dispatcher(
             DISPATCHER,
             self.log,

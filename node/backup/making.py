@@ -31,10 +31,11 @@ from node.backup.copying import (
 )
 from node.backup.folder import MANIFEST, SIGNATURE, BackupFolder, point_name, point_time
 from node.backup.manifest import BLOBS, CONFIGURATION, FORMAT, KEYS, LOG, Manifest, StoredFile, signed
-from node.core import SOFTWARE
+from node.core import CHECKPOINTS, SOFTWARE
 from node.crypto.base64_text import to_base64
 from node.crypto.keys import ServerKeys, load_server_keys
 from node.settings import Settings
+from node.storage.checkpoints import read_checkpoints
 from node.storage.segments import segment_numbers, segment_path
 
 KEEP: Final = 3
@@ -134,6 +135,8 @@ class _Making:
         at = time.time_ns() // 1_000_000
         name = self._name(at)
         folder = self._backup.begin(name)
+        # Read before the log: what they say is finished has its answers in the copy.
+        checkpoints = read_checkpoints(self._data / CHECKPOINTS)
         head = copy_log(self._data / LOG, folder / LOG, self._meter("log", self._log_bytes()))
         _require_chain(folder / LOG, head, self._tell)
         files = [self._entry(folder, LOG)]
@@ -142,7 +145,7 @@ class _Making:
         if self._configuration.is_file():
             copy_file(self._configuration, folder / CONFIGURATION)
             files.append(self._entry(folder, CONFIGURATION))
-        manifest = self._manifest(name, at, head, files)
+        manifest = msgspec.structs.replace(self._manifest(name, at, head, files), checkpoints=checkpoints)
         content, signature = signed(manifest, self._keys)
         write_file(folder / MANIFEST, content)
         write_file(folder / SIGNATURE, signature)

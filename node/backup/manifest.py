@@ -46,7 +46,10 @@ class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a point is. `at` is in milliseconds; `position` and `hash` (hex) are the copied log's head."""
+    """What a point is. `at` is in milliseconds; `position` and `hash` (hex) are the copied log's head.
+
+    `checkpoints` say up to where every event of the copied log is answered or parked, by consumer.
+    """
 
     format: int
     software: str
@@ -57,6 +60,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     at: int
     position: int
     hash: str
+    checkpoints: dict[str, int] = {}
     files: tuple[StoredFile, ...]
 
     @property

@@ -19,11 +19,11 @@ from events.log.log import Origin, Write
 from events.log.sqlite_log import SqliteLog
 from events.node import STREAM, NodeRestored, restored
 from node.backup.checking import place_of, require_sound
-from node.backup.copying import copy_file, make_folder, storage_errors
+from node.backup.copying import copy_file, make_folder, storage_errors, write_file
 from node.backup.folder import BackupFolder
 from node.backup.making import Tell
 from node.backup.manifest import CONFIGURATION, LOG, Manifest
-from node.core import RESTORING, SOFTWARE
+from node.core import CHECKPOINTS, RESTORING, SOFTWARE
 from node.storage.appender import sync_folder
 from node.storage.index import BlobIndex
 from node.storage.local import INDEX_FILE
@@ -65,6 +65,7 @@ def restore(folder: Path, data: Path, point: str | None, tell: Tell) -> Restored
         _copy(BackupFolder(folder), manifest, unfinished, tell)
         asyncio.run(_mark(unfinished / LOG, manifest))
         _index(unfinished / "blobs")
+        write_file(unfinished / CHECKPOINTS, msgspec.json.encode(manifest.checkpoints))
         for path in unfinished.rglob("*"):
             path.chmod(0o700 if path.is_dir() else 0o600)
         _move(unfinished, data)
@@ -133,7 +134,7 @@ def _move(unfinished: Path, data: Path) -> None:
         if (data / name).exists():
             shutil.rmtree(data / name)
         (unfinished / name).rename(data / name)
-    for path in (unfinished / CONFIGURATION_AS_IT_WAS, unfinished / LOG):
+    for path in (unfinished / name for name in (CONFIGURATION_AS_IT_WAS, CHECKPOINTS, LOG)):
         if path.exists():
             path.rename(data / path.name)
     sync_folder(data)

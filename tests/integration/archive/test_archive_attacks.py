@@ -15,6 +15,7 @@ import pytest
 from events.errors import CorruptRecord, MailioError
 from node.archive import content
 from node.archive.content import EVENTS, MANIFEST, SIGNATURE
+from node.archive.reading import unpack
 from node.core import Core
 from node.crypto.base64_text import to_base64
 from node.crypto.keys import UserKeys
@@ -31,6 +32,8 @@ from tests.integration.archive.harness import (
     zipped,
 )
 from tests.integration.backup.harness import Place
+
+ROOM = 100_000_000
 
 Lines = list[dict[str, Any]]
 
@@ -50,6 +53,19 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Members:
 
 
 async def refused(folder: Path, archive: bytes) -> MailioError:
+    """Let an archive be refused where it is read, or, if it passes there, by a node."""
+    (folder / "spread").mkdir()
+    file = folder / "archive.tar"
+    file.write_bytes(archive)
+    try:
+        unpack(file, folder / "spread", ROOM, lambda _: None)
+    except MailioError as error:
+        assert "\n" not in str(error)
+        return error
+    return await refused_by_a_node(folder, archive)
+
+
+async def refused_by_a_node(folder: Path, archive: bytes) -> MailioError:
     """Let a fresh node refuse an archive; nothing is there afterwards."""
     (folder / "node").mkdir()
     file = folder / "archive.tar"
@@ -184,6 +200,13 @@ async def test_events_that_no_log_of_this_account_can_hold_are_refused(
     assert "\x1b" not in error.public
 
 
+@pytest.mark.parametrize("form", ["cut off", "a path", "a blob changed", "gzip damaged"])
+async def test_a_refused_archive_leaves_nothing_on_the_node(
+    sample: Members, tmp_path: Path, form: str
+) -> None:
+    await refused_by_a_node(tmp_path, FORMS[form](sample))
+
+
 async def test_events_of_endless_depth_or_length_are_refused(sample: Members, tmp_path: Path) -> None:
     lines = sample[EVENTS].splitlines(keepends=True)
     deep = lines[0].replace(b'"event":{', b'"event":{"x":' + b"[" * 200_000)
@@ -194,7 +217,9 @@ async def test_a_bomb_is_refused_before_it_is_unpacked(
     sample: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("node.archive.importing.ROOM_QUOTAS", 0)
-    error = await refused(tmp_path, zipped(packed(resigned(sample | {"mbox/big.mbox": bytes(50_000_000)}))))
+    error = await refused_by_a_node(
+        tmp_path, zipped(packed(resigned(sample | {"mbox/big.mbox": bytes(50_000_000)})))
+    )
     assert "too large" in error.public
 
 
