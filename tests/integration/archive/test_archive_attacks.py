@@ -60,7 +60,6 @@ async def refused(folder: Path, archive: bytes) -> MailioError:
     try:
         unpack(file, folder / "spread", ROOM, lambda _: None)
     except MailioError as error:
-        assert "\n" not in str(error)
         return error
     return await refused_by_a_node(folder, archive)
 
@@ -137,7 +136,7 @@ FORMS: dict[str, Callable[[Members], bytes]] = {
 async def test_a_file_that_is_not_what_an_export_writes_is_refused(
     sample: Members, tmp_path: Path, form: str
 ) -> None:
-    await refused(tmp_path, FORMS[form](sample))
+    assert "\n" not in str(await refused(tmp_path, FORMS[form](sample)))
     assert not (tmp_path.parent / "outside").exists()
 
 
