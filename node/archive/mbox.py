@@ -17,6 +17,9 @@ import msgspec
 MAX_NAME: Final = 60
 """Characters of a folder's id that go into the name of its file."""
 
+MAX_FIELD: Final = 200
+"""Characters of a header: a client may call a folder what it likes."""
+
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _QUOTED = re.compile(rb"^(>*From )", re.MULTILINE)
 _SENDER = re.compile(r"[\x21-\x7e]{1,254}")
@@ -58,7 +61,8 @@ def entry(raw: bytes, placed: Placed) -> bytes:
 
 
 def _field(text: str) -> str:
-    """A header's content on one line, encoded where it has to be (RFC 2047)."""
+    """A header's content on one line, bounded, and encoded where it has to be (RFC 2047)."""
+    text = text[:MAX_FIELD]
     if text.isascii() and text.isprintable():
         return text
     return Header(text, "utf-8", maxlinelen=0).encode().replace("\n", " ")

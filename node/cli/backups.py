@@ -76,7 +76,10 @@ def restore(
     """
     from node.backup.restoring import restore as carry_out
 
-    data = into if into is not None else context_of(context).settings.node.data
+    ours = context_of(context)
+    if into is None and not ours.file.exists():
+        raise Misconfigured(f"{ours.file}: no such file; name the data folder with --into")
+    data = into if into is not None else ours.settings.node.data
     with progress_bar() as tell:
         done = carry_out(folder, data.absolute(), point, tell)
     if as_json:
