@@ -25,8 +25,7 @@ from node.backup.making import Tell
 from node.backup.manifest import CONFIGURATION, LOG, Manifest
 from node.core import CHECKPOINTS, RESTORING, SOFTWARE
 from node.storage.appender import sync_folder
-from node.storage.index import BlobIndex
-from node.storage.local import INDEX_FILE
+from node.storage.index import INDEX_FILE, BlobIndex
 from node.storage.recovery import recover
 
 CONFIGURATION_AS_IT_WAS: Final = "node.toml.restored"

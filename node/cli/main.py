@@ -14,7 +14,18 @@ import structlog
 import typer
 
 from events.errors import MailioError, Misconfigured
-from node.cli import accounts, archives, backups, handshakes, history, inspection, logs, parked, running, views
+from node.cli import (
+    accounts,
+    archives,
+    backups,
+    handshakes,
+    history,
+    inspection,
+    logs,
+    parked,
+    running,
+    views,
+)
 from node.cli.context import Context, find_configuration
 from node.cli.output import complain
 
