@@ -23,6 +23,10 @@ class Inspect(msgspec.Struct, frozen=True):
     """Ask for the actor's state. The answer is the live state: read it, never change it."""
 
 
+class Refresh(msgspec.Struct, frozen=True):
+    """Take in what others have appended to the actor's stream. The answer is None."""
+
+
 class Consult(msgspec.Struct, frozen=True):
     """Ask a handshake book about a sender; the answer is an `events.policy.Standing`.
 

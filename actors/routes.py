@@ -1,4 +1,7 @@
-"""The reaction table: which event of the log concerns which actor."""
+"""The reaction table: which event of the log concerns which actor.
+
+What came from another node with its history was answered there, and the answers came with it.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,13 @@ from events.mailbox import DocumentWritten
 def _recipients(record: Recorded) -> Iterable[Name]:
     event = record.event
     assert isinstance(event, MailAccepted)
+    if record.metadata.imported:
+        return ()
     return [(mailbox.KIND, address) for address in dict.fromkeys(r.address for r in event.recipients)]
 
 
 def _handshake_book(record: Recorded) -> Iterable[Name]:
-    if not handshake.is_about_handshakes(record):
+    if record.metadata.imported or not handshake.is_about_handshakes(record):
         return ()
     return [(handshake.KIND, record.stream.removeprefix(MAILBOX_STREAM))]
 

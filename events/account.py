@@ -83,6 +83,35 @@ class AccountOpened(Event, frozen=True, kw_only=True):
     display_name: str = ""
 
 
+class AccountImported(Event, frozen=True, kw_only=True):
+    """The account came from another node with its history: `events` records in this log tell it.
+
+    They are marked with this event's id. `node` and `domain` name the node that signed the archive at
+    `exported_at`, `archive` is the SHA-256 of its manifest, `email` what the account was called there. Times
+    are in milliseconds.
+    """
+
+    address: str
+    node: str
+    domain: str
+    email: str
+    archive: str
+    exported_at: int
+    imported_at: int
+    events: int
+
+
+class AccountMoved(Event, frozen=True, kw_only=True):
+    """From now on the account lives on this node, under this email, with what this node has issued for it."""
+
+    address: str
+    email: str
+    email_hash: str
+    did_document: str
+    credential: str
+    moved_at: int
+
+
 class AccountDisabled(Event, frozen=True, kw_only=True):
     """An operator shut the account: no login, no new mail, nothing lost."""
 
@@ -323,11 +352,8 @@ def _revoke(state: Account, command: RevokeToken) -> Sequence[Event]:
 def evolve(state: Account, event: Event) -> Account:
     """Fold one event into the account; the state that was passed in is used up."""
     match event:
-        case AccountOpened():
-            state.opened = event
-            state.enabled = True
-            state.password_hash = event.password_hash
-            state.profile = {"displayName": event.display_name} if event.display_name else {}
+        case AccountOpened() | AccountMoved():
+            _settle(state, event)
         case AccountDisabled() | AccountEnabled():
             state.enabled = isinstance(event, AccountEnabled)
         case AccountErased():
@@ -349,3 +375,20 @@ def evolve(state: Account, event: Event) -> Account:
         case _:
             pass
     return state
+
+
+def _settle(state: Account, event: AccountOpened | AccountMoved) -> None:
+    """Begin an account, or give one that came from another node what it is called here."""
+    if isinstance(event, AccountOpened):
+        state.opened = event
+        state.enabled = True
+        state.password_hash = event.password_hash
+        state.profile = {"displayName": event.display_name} if event.display_name else {}
+    elif state.opened is not None:
+        state.opened = msgspec.structs.replace(
+            state.opened,
+            email=event.email,
+            email_hash=event.email_hash,
+            did_document=event.did_document,
+            credential=event.credential,
+        )

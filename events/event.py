@@ -47,6 +47,9 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     id of the event that began the story, `causation` that of the direct cause ("" for a beginning).
     `at` is in milliseconds since the Unix epoch. `actor` says who appended it: `smtp`, `operator`,
     `client/<address>`, `mailbox/<address>`, `handshake/<address>` …
+
+    `imported` is the id of the `AccountImported` event by which the record came from another node's log, ""
+    for what happened here. All else then says what it said there, but ids, which are other ones.
     """
 
     id: str
@@ -55,6 +58,7 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     correlation: str
     causation: str = ""
     software: str = ""
+    imported: str = ""
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,16 +13,25 @@ import msgspec
 
 from actors.messages import Execute, Inspect
 from events import account
-from events.account import Account, AccountOpened, Command, EmailClaimed, OpenAccount, Passkey, SmartKey
+from events.account import (
+    Account,
+    AccountMoved,
+    AccountOpened,
+    Command,
+    EmailClaimed,
+    OpenAccount,
+    Passkey,
+    SmartKey,
+)
 from events.errors import Conflict, Forbidden, Gone, NotFound, Unauthenticated, VersionConflict
 from events.event import Recorded
 from events.identity import email_domain, mailio_address, normalise_email
 from events.log.log import Clock, Origin, Write
-from node.crypto.base64_text import to_base64
+from node.crypto.base64_text import from_base64, to_base64
 from node.crypto.credentials import issue_registration_credential
 from node.crypto.did_documents import ServerEndpoints, user_document
 from node.crypto.email_hash import EmailHasher
-from node.crypto.keys import ServerKeys, verify_signature
+from node.crypto.keys import KEY_BYTES, ServerKeys, verify_signature
 from node.crypto.nonces import NonceBook
 from node.crypto.passwords import Passwords
 from node.crypto.tokens import Claims, TokenIssuer
@@ -73,8 +82,14 @@ class Accounts:
         nonces: NonceBook,
         clock: Clock,
         vault: Keys,
+        restored_at: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`reached` waits until the directory has seen a position of the log."""
+        """`reached` waits until the directory has seen a position of the log.
+
+        `restored_at` is when the log came out of a backup (ms, 0: never): what was revoked between the backup
+        and that moment is not in it, so no token from before it counts.
+        """
+        self._restored_at = restored_at
         self._actors = actors
         self.directory = directory
         self._reached = reached
@@ -124,23 +139,57 @@ class Accounts:
     async def _opened(self, registration: Registration, email: str) -> AccountOpened:
         address = mailio_address(registration.signing_key)
         now = self._clock.now()
-        endpoints = ServerEndpoints(self._server_domain)
-        document = user_document(
-            registration.signing_key, registration.agreement_key, self._keys.address, endpoints
-        )
-        credential = issue_registration_credential(address, self._server_domain, self._keys, now)
+        document, credential = self._issued(registration, address, now)
         return AccountOpened(
             address=address,
             email=email,
             email_hash=await self._hasher.hash(email),
             signing_key=to_base64(registration.signing_key),
             agreement_key=to_base64(registration.agreement_key),
-            did_document=msgspec.json.encode(document).decode(),
-            credential=msgspec.json.encode(credential).decode(),
+            did_document=document,
+            credential=credential,
             password_hash=await self._passwords.hash(registration.database_password),
             opened_at=now,
             display_name=registration.display_name,
         )
+
+    async def moved(self, opened: AccountOpened, email: str) -> AccountMoved:
+        """Issue what an account from another node needs here, under this email; nothing is recorded.
+
+        Raises InvalidInput, and Conflict when address or email is taken, or the email is not of this node.
+        """
+        email = self._own_email(email)
+        if await self.directory.by_address(opened.address):
+            raise Conflict(f"there is an account with the address {opened.address} here already")
+        if await self.directory.by_email(email):
+            raise Conflict(f"there is an account called {email} here already: name another with --email")
+        registration = Registration(
+            email=email,
+            signing_key=from_base64(opened.signing_key, length=KEY_BYTES),
+            agreement_key=from_base64(opened.agreement_key, length=KEY_BYTES),
+            database_password="",
+        )
+        now = self._clock.now()
+        document, credential = self._issued(registration, opened.address, now)
+        return AccountMoved(
+            address=opened.address,
+            email=email,
+            email_hash=await self._hasher.hash(email),
+            did_document=document,
+            credential=credential,
+            moved_at=now,
+        )
+
+    def _issued(self, registration: Registration, address: str, now: int) -> tuple[str, str]:
+        """Return DID document and credential as JSON."""
+        document = user_document(
+            registration.signing_key,
+            registration.agreement_key,
+            self._keys.address,
+            ServerEndpoints(self._server_domain),
+        )
+        credential = issue_registration_credential(address, self._server_domain, self._keys, now)
+        return msgspec.json.encode(document).decode(), msgspec.json.encode(credential).decode()
 
     async def execute(self, address: str, command: Command, actor: str) -> list[Recorded]:
         """Carry out a command on an account, and return when the directory has seen it."""
@@ -185,6 +234,8 @@ class Accounts:
         Raises Unauthenticated.
         """
         claims = self._tokens.verify(token, self._clock.now())
+        if claims.issued_at <= self._restored_at() // 1000:
+            raise Unauthenticated("Failed to verify JWS message", "issued before the node was restored")
         entry = await self.directory.by_address(claims.address)
         if entry is None:
             raise Unauthenticated("User account not found")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from events.log.clock import SystemClock
 from events.log.codec import Codec
 from events.log.snapshots import SqliteSnapshots
 from events.log.sqlite_log import SqliteLog, bound_vault
+from events.node import STREAM as NODE_STREAM
+from events.node import Restorations, evolve
 from node.acceptance import Acceptance
 from node.accounts import Accounts
 from node.attestation import Attestor
@@ -56,6 +59,15 @@ SOFTWARE = f"mailio-node/{version('mailio-node')}"
 DRAIN_SECONDS = 20.0
 """How long running work may take to end at a stop; a reaction takes some milliseconds."""
 
+RESTORING = ".restoring"
+"""Folder inside the data folder while that is being restored from a backup."""
+
+IMPORTS = "imports"
+"""Folder inside the data folder for what is being imported; a start removes what was left there."""
+
+CHECKPOINTS = "checkpoints.json"
+"""File inside the data folder that says how far the dispatcher is."""
+
 DISPATCHER = "mail"
 """Name of the one consumer that carries events to actors."""
 
@@ -71,6 +83,7 @@ class Core:
         self.vault = Vault.open(vault_path(data), bound_vault(data / "log.sqlite"))
         codec = Codec(sealer=Envelopes(self.vault))
         self.log = SqliteLog.open(data / "log.sqlite", self.clock, SOFTWARE, codec=codec)
+        shutil.rmtree(data / IMPORTS, ignore_errors=True)
         self.keys = self._keys(data / "keys" / "server.json")
         self.segments = LocalBlobs.open(data / "blobs")
         self.blobs = SealedBlobs(self.segments, Envelopes(self.vault, named=True))
@@ -81,6 +94,7 @@ class Core:
         self.scrypt = ScryptPool()
         self.hasher = EmailHasher(self.scrypt)
         self.parking = Parking(self.log)
+        self.restorations = Restorations()
         self.actors = self._actors()
         self.dispatcher = self._dispatcher(data)
         self.accounts = self._accounts()
@@ -122,7 +136,7 @@ class Core:
         return system
 
     def _dispatcher(self, data: Path) -> Dispatcher:
-        checkpoints = FileCheckpoints(data / "checkpoints.json")
+        checkpoints = FileCheckpoints(data / CHECKPOINTS)
         return Dispatcher(
             DISPATCHER,
             self.log,
@@ -149,6 +163,7 @@ class Core:
             nonces=NonceBook(self.clock),
             clock=self.clock,
             vault=self.vault,
+            restored_at=lambda: self.restorations.last_at,
         )
 
     def _acceptance(self) -> Acceptance:
@@ -180,6 +195,8 @@ class Core:
 
     async def start(self) -> None:
         """Let the runners, the dispatcher and the actors' sweeper go."""
+        for record in await self.log.stream(NODE_STREAM):
+            self.restorations = evolve(self.restorations, record.event)
         await self.views.prepare()
         await self.dispatcher.resume()
         self._tasks = [asyncio.create_task(self.dispatcher.run(), name="dispatcher")]
@@ -251,4 +268,6 @@ def _data_folder(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise Misconfigured(f"{folder}: the data folder can't be made: {error.strerror}") from error
+    if (folder / RESTORING).exists():
+        raise Misconfigured(f"{folder}: a restore was interrupted here: run `mailio-node restore` again")
     return folder

@@ -32,6 +32,9 @@ COUCHDB_PAUSE_SECONDS = 1.0
 COUCHDB_PAUSE_MOST_SECONDS = 60.0
 """… up to this."""
 
+DOORS_ASK = frozenset(("directory", "userdb"))
+"""Views whose answers clients and senders act on."""
+
 USER_REVS_LIMIT = 1_000
 """Ancestors that a revision remembers, as in CouchDB."""
 
@@ -115,7 +118,11 @@ class Views:
         await runner.run()
 
     async def prepare(self) -> None:
-        """Before the runners go: make those views again that they could not continue."""
+        """Make views again that can't be continued, and bring those up to date that the doors will ask.
+
+        A directory that is behind would refuse mail for people who are there, for good; a database that is
+        behind would let clients push once more what the log has.
+        """
         for name in self.stores:
             if reason := await self.runners[name].needs_rebuild():
                 _messages.warning("view is made again", view=name, reason=reason)
@@ -125,6 +132,8 @@ class Views:
                 await build(self.views[name], self._log, aside, self._log.head)
                 await aside.close()
                 await self.stores[name].swap_in(path)
+            if name in DOORS_ASK:
+                await build(self.views[name], self._log, self.stores[name], self._log.head)
 
     async def swap(self, name: str) -> int:
         """Let a rebuilt view catch up and put it in the place of the live one; return its position.

@@ -15,6 +15,7 @@ from events.account import (
     AccountDisabled,
     AccountEnabled,
     AccountErased,
+    AccountMoved,
     AccountOpened,
     DatabasePasswordChanged,
     EmailClaimed,
@@ -116,6 +117,7 @@ class Directory:
             AccountOpened,
             AccountDisabled,
             AccountEnabled,
+            AccountMoved,
             ProfileChanged,
             DatabasePasswordChanged,
             EmailClaimed,
@@ -134,6 +136,8 @@ class Directory:
                 return [await desk.put(EMAILS, claimed.email, {"address": claimed.address})]
             case AccountOpened() as opened:
                 return [await desk.put(*entry) for entry in _opened(opened)]
+            case AccountMoved() as moved:
+                return await desk.move(moved)
             case AccountDisabled() | AccountEnabled() as event:
                 return await desk.switch(enabled=isinstance(event, AccountEnabled))
             case DatabasePasswordChanged() as changed:
@@ -171,6 +175,22 @@ class _Desk:
         return [
             await self.edit_account(enabled=enabled),
             await self.put(PROFILES, self._address, profile),
+        ]
+
+    async def move(self, moved: AccountMoved) -> list[Change]:
+        """Let the account have another email, and the documents that go with it."""
+        credential = _parsed(moved.credential)
+        known = await self._profile()
+        profile = msgspec.structs.replace(known, domain=email_domain(moved.email), modified=moved.moved_at)
+        mapping = {"encryptedEmail": moved.email_hash, "address": moved.address}
+        return [
+            await self.edit_account(
+                email=moved.email, email_hash=moved.email_hash, credentials=(str(credential["id"]),)
+            ),
+            await self.put(MAPPING, mapping_id(moved.email_hash), mapping),
+            await self.put(PROFILES, self._address, profile),
+            await self.put(DIDS, str(mailio_did(moved.address)), {"did": _parsed(moved.did_document)}),
+            await self.put(CREDENTIALS, str(credential["id"]), {"vc": credential}),
         ]
 
     async def show(self, changed: ProfileChanged) -> list[Change]:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import msgspec
 
-from actors.messages import Execute
+from actors.messages import Execute, Refresh
 from actors.runtime.loop_actor import LATER, LoopActor, report
 from actors.runtime.reaction import React, ReactAll
 from events.errors import AlreadyAnswered, CorruptRecord, MailioError, VersionConflict
@@ -131,6 +131,8 @@ class AggregateActor(LoopActor, Generic[State, Command]):
                 return self.react_all(records)
             case Execute(command=command, origin=origin, also=also):
                 return self.execute(cast("Command", command), origin, extra=also)
+            case Refresh():
+                return self.refresh()
             case _:
                 return self.handle(message)
 

@@ -3,10 +3,12 @@
 A record's state is one MessagePack array:
 
     [schema, at, actor, correlation, causation, software, payload]
+    [schema, at, actor, correlation, causation, software, payload, imported]
 
 `at` in milliseconds since the Unix epoch, correlation and causation 16 bytes (causation nil where a
 story begins), payload the event's members as a map, or sealed (`events.log.sealing`) where they are
-about a person. Event id, stream, version and type name stand in columns of their own.
+about a person, imported 16 bytes where the record came from another node. Event id, stream, version and type
+name stand in columns of their own.
 """
 
 from __future__ import annotations
@@ -57,6 +59,12 @@ class State(msgspec.Struct, frozen=True, array_like=True):
     payload: msgspec.Raw
 
 
+class ImportedState(State, frozen=True, array_like=True):
+    """The array of a record that came from another node; without its last member, any record's."""
+
+    imported: bytes = b""
+
+
 class Codec:
     """Encodes and decodes records; keeps one decoder per event type.
 
@@ -73,7 +81,7 @@ class Codec:
         self._types = types
         self._upcasters = upcasters
         self._encode = msgspec.msgpack.Encoder().encode
-        self._state = msgspec.msgpack.Decoder(State).decode
+        self._state = msgspec.msgpack.Decoder(ImportedState).decode
         self._members = msgspec.msgpack.Decoder(dict[str, Any]).decode
         self._payload: dict[str, tuple[int, Callable[[bytes | msgspec.Raw], Event]]] = {}
 
@@ -109,9 +117,9 @@ class Codec:
         causation = bytes.fromhex(metadata.causation) if metadata.causation else None
         correlation = bytes.fromhex(metadata.correlation)
         raw = msgspec.Raw(payload)
-        state = self._encode(
-            State(schema, metadata.at, metadata.actor, correlation, causation, metadata.software, raw)
-        )
+        members = (schema, metadata.at, metadata.actor, correlation, causation, metadata.software, raw)
+        imported = bytes.fromhex(metadata.imported)
+        state = self._encode(ImportedState(*members, imported) if imported else State(*members))
         if len(state) > MAX_STATE_BYTES:
             raise LimitExceeded("too large", f"an event of {len(state)} bytes, at most {MAX_STATE_BYTES}")
         return state
@@ -134,6 +142,7 @@ class Codec:
                 correlation=state.correlation.hex(),
                 causation=state.causation.hex() if state.causation else "",
                 software=state.software,
+                imported=state.imported.hex(),
             )
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise CorruptRecord("the log is damaged", f"{topic} at position {position}: {error}") from error

@@ -61,11 +61,14 @@ class Entry(msgspec.Struct, frozen=True):
 def prepare(writes: Sequence[Write], origin: Origin, clock: Clock, codec: Codec, software: str) -> Entry:
     """Encode all events, so that what can fail by them fails before anything waits for the disk.
 
-    Raises InvalidInput (an event its own type would not read back, a bad name, an answer to nothing),
-    LimitExceeded, and Gone for an event that is only about persons who were erased.
+    Raises InvalidInput (an event its own type would not read back, a bad name, an answer to nothing, several
+    events with one original), LimitExceeded, and Gone for an event that is only about persons who were
+    erased.
     """
     if origin.answers and origin.cause is None:
         raise InvalidInput("an answer needs a cause", origin.actor)
+    if origin.original and sum(len(write.events) for write in writes) != 1:
+        raise InvalidInput("an original is that of one event", origin.actor)
     _check_name(origin.actor)
     first: Metadata | None = None
     number = size = 0
@@ -112,6 +115,8 @@ def describe(origin: Origin, number: int, clock: Clock, first: Metadata | None, 
     All events of an append share time, correlation and cause; a beginning takes its first event's id
     as its correlation id.
     """
+    if origin.original is not None:
+        return origin.original
     cause = origin.cause
     if origin.answers and cause is not None:
         ident = answer_id(origin.actor, cause.id, number)

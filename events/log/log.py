@@ -26,12 +26,14 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
     `cause` is the metadata of the event that led to this append, None where the story begins.
     `answers` makes it a reaction: event ids are then computed from (actor, cause), and a second
-    answer of the same actor to the same cause is refused with `AlreadyAnswered`.
+    answer of the same actor to the same cause is refused with `AlreadyAnswered`. `original` is all that is
+    said about the one event of an append that happened elsewhere: it is written as it is.
     """
 
     actor: str
     cause: Metadata | None = None
     answers: bool = False
+    original: Metadata | None = None
 
 
 class Clock(Protocol):

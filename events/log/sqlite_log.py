@@ -138,9 +138,11 @@ class SqliteLog:
         Raises what `append` raises; AlreadyAnswered is only sure to be told of the first.
         """
         committer = self._writable()
-        entries = [
-            prepare((write,), origin, self._clock, self._codec, self._software) for write, origin in orders
-        ]
+        entries = []
+        for count, (write, origin) in enumerate(orders, 1):
+            entries.append(prepare((write,), origin, self._clock, self._codec, self._software))
+            if count % BATCH == 0:
+                await asyncio.sleep(0)
         written = [entry for entry in entries if entry.size]
         return await committer.append(joined(written)) if written else []
 

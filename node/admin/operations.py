@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from events.account import DisableAccount, EnableAccount
 from events.errors import InvalidInput, NotFound
 from events.mailbox import Mailbox
 from node.accounts import Registration
+from node.archive.importing import imported
 from node.attestation import file_content
 from node.core import Core
 from node.crypto.base64_text import from_base64
@@ -129,6 +131,13 @@ async def account_password(core: Core, arguments: Arguments) -> AsyncIterator[An
     entry = await core.accounts.find(_text(arguments, "name"))
     await core.accounts.change_password(entry.address, _text(arguments, "databasePassword"), OPERATOR)
     yield {"address": entry.address}
+
+
+async def account_import(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
+    """Bring an account from another node's archive in."""
+    file = Path(_text(arguments, "file"))
+    async for told in imported(core, file, _text(arguments, "email", ""), _text(arguments, "node", "")):
+        yield told
 
 
 async def mailbox_list(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
@@ -253,6 +262,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "account.enable": account_enable,
     "account.erase": account_erase,
     "account.password": account_password,
+    "account.import": account_import,
     "mailbox.list": mailbox_list,
     "status": status,
     "parked.list": parked_list,

@@ -5,7 +5,6 @@ Around every request, from the outside in: counting, failures put into words, or
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -39,6 +38,7 @@ from node.core import SOFTWARE, Core
 from node.smtp.door import SmtpDoor
 from node.sync.handshakes import SignedHandshakes
 from node.sync.intake import ClientWrites
+from node.sync.numbering import Numbering
 from node.sync.protocol import SyncDoor, add_sync_routes
 
 SYNC_PREFIX: Final = "/userdb-"
@@ -116,9 +116,10 @@ def _sync_door(core: Core, authentication: Authentication, clients: Clients) -> 
         settings.sync,
         origins=settings.http.origins,
         # Clients keep their checkpoints under this name: the same node must always say the same.
-        node_id=hashlib.sha256(core.keys.address.encode()).hexdigest()[:32],
+        node_id=core.keys.address,
         version=SOFTWARE.partition("/")[2],
         client_of=clients.key,
+        numbering=Numbering(lambda: core.restorations, lambda: core.log.head),
     )
 
 

@@ -24,7 +24,9 @@ from node.cli.output import (
     printable,
 )
 
-app = typer.Typer(help="Add, list, show, disable, enable and erase accounts.", no_args_is_help=True)
+app = typer.Typer(
+    help="Add, list, show, disable, enable, erase, export and import accounts.", no_args_is_help=True
+)
 
 PASSWORD_BYTES = 24
 """Randomness of a database password that the command makes: 192 bits, 32 characters."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,17 @@ class Context:
         """The settings. Raises Misconfigured."""
         return self.effective.settings
 
-    def carry_out(self, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Carry out an operation on the node, running or not."""
+    def carry_out(
+        self,
+        operation: str,
+        arguments: Mapping[str, Any],
+        progress: Callable[[dict[str, Any]], None] = lambda _: None,
+    ) -> dict[str, Any]:
+        """Carry out an operation on the node, running or not; reports on the way go to `progress`."""
         # Imported late: it pulls in the whole node, which `--help` and completion do not need.
         from node.admin.client import carry_out
 
-        return carry_out(self.settings, operation, arguments)
+        return carry_out(self.settings, operation, arguments, progress)
 
 
 def context_of(context: typer.Context) -> Context:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from node.cli.backups import verify_backup
 from node.cli.context import context_of
 from node.cli.output import Json, console, moment, print_json, print_table, printable, progress
 
@@ -63,18 +64,30 @@ def verify(
         list[Path] | None,
         typer.Option(help="A checkpoint kept elsewhere: the log must contain the history up to it."),
     ] = None,
+    backup: Annotated[
+        Path | None, typer.Option(help="Check this backup instead.", show_default=False)
+    ] = None,
+    point: Annotated[
+        str | None, typer.Option(help="Point of the backup; else the newest.", show_default=False)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check the log's chain of hashes, its signed checkpoints and every blob; name the first bad position.
 
-    Exits 1 when something is damaged. A running daemon is not disturbed.
+    With --backup: check a backup's signature, every file of it, the chain of its log, and that every blob
+    that the log mentions is there. Exits 1 when something is damaged. A running daemon is not disturbed.
 
     Example: mailio-node verify --checkpoint checkpoint.json
+    Example: mailio-node verify --backup /mnt/backup/mailio
     """
     from node.doctor import verify_stores
 
+    ours = context_of(context)
+    if backup is not None:
+        verify_backup(ours, backup, point, as_json=as_json)
+        return
     with progress("verifying the log") as show:
-        report = verify_stores(context_of(context).settings, checkpoint or (), show)
+        report = verify_stores(ours.settings, checkpoint or (), show)
     if as_json:
         print_json(report)
     else:

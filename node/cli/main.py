@@ -10,10 +10,22 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 
 from events.errors import MailioError, Misconfigured
-from node.cli import accounts, handshakes, history, inspection, logs, parked, running, views
+from node.cli import (
+    accounts,
+    archives,
+    backups,
+    handshakes,
+    history,
+    inspection,
+    logs,
+    parked,
+    running,
+    views,
+)
 from node.cli.context import Context, find_configuration
 from node.cli.output import complain
 
@@ -37,6 +49,8 @@ running.register(app)
 inspection.register(app)
 history.register(app)
 views.register(app)
+backups.register(app)
+archives.register(accounts.app)
 
 
 @app.callback()
@@ -56,6 +70,8 @@ def configure(
 
     Example: mailio-node account add someone@alpha.example
     """
+    # Messages of the node's parts are for people; standard output may be read by a script.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     context.obj = Context(find_configuration(config))
 
 

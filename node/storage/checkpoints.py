@@ -17,7 +17,7 @@ class FileCheckpoints:
     def __init__(self, path: Path) -> None:
         """Keep the checkpoints in `path`; an unreadable file counts as empty."""
         self._path = path
-        self._positions = _read(path)
+        self._positions = read_checkpoints(path)
 
     async def load(self, name: str) -> int:
         """Return the position last saved under this name, 0 for a new one."""
@@ -31,7 +31,8 @@ class FileCheckpoints:
         aside.replace(self._path)
 
 
-def _read(path: Path) -> dict[str, int]:
+def read_checkpoints(path: Path) -> dict[str, int]:
+    """Return all positions by name; none when the file is missing or can't be read."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, int])
     except (FileNotFoundError, msgspec.DecodeError):

@@ -11,6 +11,7 @@ from node.sync.database import Database
 from node.sync.incoming import DESIGN
 from node.sync.json_text import Json
 from node.sync.limits import SyncLimits
+from node.sync.numbering import Numbering
 from node.sync.query import Query
 from node.sync.refusal import bad_request, forbidden
 from node.sync.rendering import Renderer, Shown, encoded, shown
@@ -100,7 +101,7 @@ def members_of(document_id: str, revision: Revision) -> dict[str, Json]:
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client asked of `_changes`, apart from how the feed is delivered."""
+    """What a client asked of `_changes`, apart from how the feed is delivered. `since` is a log position."""
 
     since: int
     limit: int | None
@@ -110,10 +111,12 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     filter: Filter
 
 
-def wanted(query: Query, body: Mapping[str, Json], update_seq: int, limits: SyncLimits) -> Wanted:
+def wanted(
+    query: Query, body: Mapping[str, Json], update_seq: int, limits: SyncLimits, numbering: Numbering
+) -> Wanted:
     """Read the parameters and the body of a request. A filter that can't be served is refused, never ignored.
 
-    Raises refusals.
+    `update_seq` is a log position. Raises refusals.
     """
     style = query.text("style", "main_only")
     if style not in {"main_only", "all_docs"}:
@@ -121,7 +124,7 @@ def wanted(query: Query, body: Mapping[str, Json], update_seq: int, limits: Sync
     limit = query.number("limit")
     descending = query.flag("descending") or query.text("dir", "") == "rev"
     return Wanted(
-        since=since_of(query, update_seq),
+        since=since_of(query, update_seq, numbering),
         limit=None if limit is None else max(limit, 1),
         descending=descending,
         all_leaves=style == "all_docs",
@@ -130,11 +133,11 @@ def wanted(query: Query, body: Mapping[str, Json], update_seq: int, limits: Sync
     )
 
 
-def since_of(query: Query, update_seq: int) -> int:
-    """Read `since`: a number, also as text, or `now`."""
+def since_of(query: Query, update_seq: int, numbering: Numbering) -> int:
+    """Read `since`, a number, also as text, or `now`; return the log position that it means."""
     if "since" in query and query.json_or_text("since") == "now":
         return update_seq
-    return query.number("since") or 0
+    return numbering.position(query.number("since") or 0)
 
 
 def _filter(query: Query, body: Mapping[str, Json], limits: SyncLimits) -> Filter:
@@ -163,14 +166,14 @@ def _ids_filter(query: Query, limits: SyncLimits) -> Filter:
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One line of the feed; `seq` is a log position."""
+    """One line of the feed; `seq` is the sequence number that the client sees."""
 
     seq: int
     json: bytes
 
 
 class Changes:
-    """Reads rows of one feed; `seen` is the sequence number up to which everything was looked at."""
+    """Reads rows of one feed; `seen` is the log position up to which everything was looked at."""
 
     def __init__(self, database: Database, renderer: Renderer, asked: Wanted) -> None:
         self._database = database
@@ -178,6 +181,11 @@ class Changes:
         self._asked = asked
         self.seen = asked.since
         self.left = asked.limit
+
+    @property
+    def last_seq(self) -> int:
+        """What the client takes for where it has come to."""
+        return self._database.numbering.sequence(self.seen)
 
     async def rows(self) -> AsyncIterator[Row]:
         """Rows above `seen`, at most `left` of them; then `seen` is where the next call goes on."""
@@ -220,8 +228,9 @@ class Changes:
         revs = await self._shown_revisions(document)
         if not revs:
             return None
+        seq = self._database.numbering.sequence(document.seq)
         row: dict[str, Any] = {
-            "seq": document.seq,
+            "seq": seq,
             "id": document.id,
             "changes": [{"rev": rev} for rev in revs],
         }
@@ -229,7 +238,7 @@ class Changes:
             row["deleted"] = True
         if self._asked.documents is not None:
             row["doc"] = await self._renderer.document(document, document.winner, self._asked.documents)
-        return Row(document.seq, encoded(row))
+        return Row(seq, encoded(row))
 
     async def _shown_revisions(self, document: Document) -> list[str]:
         judge = self._asked.filter

@@ -31,7 +31,8 @@ async def _changes(call: Call, body: dict[str, Json]) -> web.StreamResponse:
     since = call.request.headers.get("Last-Event-ID") if feed == "eventsource" else None
     query = call.query if since is None else call.query.over({"since": since})
     await _require_no_javascript(call)
-    asked = wanted(query, body, await call.database.update_seq(), call.limits)
+    database = call.database
+    asked = wanted(query, body, await database.update_seq(), call.limits, database.numbering)
     changes = Changes(call.database, call.renderer, asked)
     match feed:
         case "normal":
@@ -81,7 +82,7 @@ async def _normal(call: Call, changes: Changes) -> web.StreamResponse:
 
 async def _end(call: Call, changes: Changes) -> bytes:
     pending = await call.database.pending(changes.seen) if changes.left == 0 else 0
-    return b'\n],\n"last_seq":%d,"pending":%d}\n' % (changes.seen, pending)
+    return b'\n],\n"last_seq":%d,"pending":%d}\n' % (changes.last_seq, pending)
 
 
 async def _longpoll(call: Call, changes: Changes) -> web.StreamResponse:
@@ -109,7 +110,7 @@ async def _continuous(call: Call, changes: Changes) -> web.StreamResponse:
     async for each in follow:
         await response.write(b"\n" if isinstance(each, Beat) else each.json + b"\n")
     pending = await call.database.pending(changes.seen) if changes.left == 0 else 0
-    await response.write(b'{"last_seq":%d,"pending":%d}\n' % (changes.seen, pending))
+    await response.write(b'{"last_seq":%d,"pending":%d}\n' % (changes.last_seq, pending))
     await response.write_eof()
     return response
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from node.sync.limits import SyncLimits
+from node.sync.numbering import Numbering
 from node.sync.superseded import Superseded
 from projections.revision import RevisionTree
 from projections.stores.embedded import EmbeddedStore
@@ -20,8 +21,16 @@ TOP = 2**63 - 1
 class Database:
     """A database of the embedded store. Long reads go in slices, so that others get their turn."""
 
-    def __init__(self, store: EmbeddedStore, name: str, limits: SyncLimits, superseded: Superseded) -> None:
+    def __init__(
+        self,
+        store: EmbeddedStore,
+        name: str,
+        limits: SyncLimits,
+        superseded: Superseded,
+        numbering: Numbering | None = None,
+    ) -> None:
         self.name = name
+        self.numbering = numbering or Numbering()
         self._store = store
         self._limits = limits
         self.superseded = superseded
@@ -31,7 +40,7 @@ class Database:
         return await self._store.info(self.name)
 
     async def update_seq(self) -> int:
-        """Sequence number of the last change."""
+        """Position of the last change; clients see it through `numbering`."""
         return await self._store.update_seq(self.name)
 
     async def get(self, document_id: str) -> Document | None:

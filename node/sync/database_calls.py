@@ -18,7 +18,7 @@ async def get_database(call: Call) -> web.StreamResponse:
             "db_name": call.database.name,
             "doc_count": info.doc_count,
             "doc_del_count": info.doc_del_count,
-            "update_seq": info.update_seq,
+            "update_seq": call.database.numbering.sequence(info.update_seq),
             "purge_seq": 0,
             "compact_running": False,
             "sizes": {"file": info.used_bytes, "external": info.used_bytes, "active": info.used_bytes},

@@ -52,7 +52,7 @@ async def _all_docs(call: Call, query: Query) -> web.StreamResponse:
         rows = _in_range(call, query, asked, documents)
     head: dict[str, Any] = {"total_rows": total, "offset": min(offset, total)}
     if query.flag("update_seq"):
-        head["update_seq"] = await call.database.update_seq()
+        head["update_seq"] = call.database.numbering.sequence(await call.database.update_seq())
     return await _streamed(call, encoded(head)[:-1] + b',"rows":[\n', rows)
 
 

@@ -19,6 +19,7 @@ from node.sync.database import Database
 from node.sync.feeds import Feeds
 from node.sync.intake import ClientWrites
 from node.sync.limits import SyncLimits
+from node.sync.numbering import Numbering
 from node.sync.ports import Authenticate, Blobs, Identity
 from node.sync.refusal import Refusal, forbidden, refusal_of
 from node.sync.routes import Handler, handler_of, segments
@@ -55,11 +56,13 @@ class SyncDoor:
         node_id: str = "",
         version: str = "",
         client_of: Callable[[web.Request], str] = peer_of,
+        numbering: Numbering | None = None,
     ) -> None:
         """`store` holds the view `userdb`; `origins` are the web origins that may call (wire spec 7.3).
 
         `client_of` names the client of a request, for the log.
         """
+        self._numbering = numbering or Numbering()
         self._store = store
         self._authenticate = authenticate
         self._writes = writes
@@ -92,7 +95,7 @@ class SyncDoor:
             raise forbidden(
                 "You are not allowed to access this db.", f"{identity.address} asked for {name[:120]}"
             )
-        return Database(self._store, name, self._limits, self._superseded)
+        return Database(self._store, name, self._limits, self._superseded, self._numbering)
 
     # Other origins
 
@@ -118,12 +121,12 @@ class SyncDoor:
     # Beside the databases
 
     async def welcome(self, request: web.Request) -> web.Response:
-        """`GET /` as CouchDB answers it; clients read `uuid`."""
+        """`GET /` as CouchDB answers it. PouchDB keeps its checkpoints under a name made of `uuid`."""
         return json_answer(
             {
                 "couchdb": "Welcome",
                 "version": COUCHDB_VERSION,
-                "uuid": self._node_id,
+                "uuid": self._numbering.instance(self._node_id),
                 "vendor": {"name": "Mailio node", "version": self._version},
             },
             200,

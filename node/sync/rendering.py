@@ -101,7 +101,7 @@ class Renderer:
         if wanted.deleted_conflicts and (gone := tree.deleted_conflicts()):
             tail["_deleted_conflicts"] = gone
         if wanted.local_seq:
-            tail["_local_seq"] = document.seq
+            tail["_local_seq"] = self._database.numbering.sequence(document.seq)
 
     def _status(self, document: Document, rev: str) -> str:
         if document.tree.is_leaf(rev):

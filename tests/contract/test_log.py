@@ -25,7 +25,7 @@ from events.errors import (
     StorageUnavailable,
     VersionConflict,
 )
-from events.event import Event, Recorded
+from events.event import Event, Metadata, Recorded
 from events.log.clock import SystemClock, VirtualClock
 from events.log.log import ANY_VERSION, Log, Origin, Write
 from events.log.sqlite_log import SqliteLog
@@ -498,3 +498,16 @@ async def test_acknowledged_events_survive_kill_9(
     assert all([verified.bad is None async for verified in log.verify()])
     await log.append(pebbles("pond 0", "alive"), origin=SMTP)
     await log.close()
+
+
+async def test_what_happened_elsewhere_keeps_its_id_time_actor_and_cause(log: SqliteLog) -> None:
+    original = Metadata(
+        id="0" * 31 + "1", at=5, actor="client/x", correlation="0" * 31 + "2", causation="0" * 31 + "3",
+        software="another 1", imported="0" * 31 + "4",
+    )  # fmt: skip
+    elsewhere = Origin(actor="client/x", original=original)
+    (told,) = await log.append_all([(Write("x", (PebbleThrown(by="x"),), 0), elsewhere)])
+    (read,) = await log.stream("x")
+    assert told.metadata == read.metadata == original
+    with pytest.raises(InvalidInput):
+        await log.append(Write("x", (PebbleThrown(by="x"), PebbleThrown(by="x"))), origin=elsewhere)

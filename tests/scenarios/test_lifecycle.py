@@ -258,8 +258,8 @@ def test_every_command_has_help_with_an_example() -> None:
         [*COMMAND, "--help"], capture_output=True, text=True, check=True, cwd=root
     ).stdout
     groups = {
-        "account": ("add", "list", "show", "disable", "enable", "password"),
         "log": ("show", "tail", "grep", "checkpoint"),
+        "account": ("add", "list", "show", "disable", "enable", "password", "export", "import"),
         "parked": ("list", "retry"),
     }
     for command in (
@@ -275,6 +275,8 @@ def test_every_command_has_help_with_an_example() -> None:
         "state",
         "diff",
         "why",
+        "backup",
+        "restore",
     ):
         assert command in listing
         assert "Example:" in _help(root, command)

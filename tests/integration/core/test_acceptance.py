@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -321,3 +322,17 @@ async def test_a_message_that_was_refused_is_no_longer_in_progress(node: Node) -
     with pytest.raises(MalformedMessage):
         await node.accept(nested(150))
     assert node.core.acceptance.in_progress == 0
+
+
+async def test_a_node_that_lost_its_views_refuses_nobody_whom_it_knows(settings: Settings) -> None:
+    core = Core(settings)
+    await core.start()
+    await Node(core, "").account(OWNER)
+    await core.close()
+    shutil.rmtree(settings.node.data / "views")
+    again = Core(settings)
+    await again.start()
+    try:
+        assert (await Node(again, "").admit()).email == OWNER
+    finally:
+        await again.close()

@@ -1,0 +1,1 @@
+"""Backups of a node: making points, checking them, restoring from them."""
