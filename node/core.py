@@ -39,6 +39,7 @@ from node.crypto.tokens import TokenIssuer
 from node.crypto.vault import Vault, vault_path
 from node.erasure import Erasure
 from node.filing import report_filing
+from node.discovery.discovery import Discovery
 from node.mime.reading import BlobMailReader
 from node.settings import Settings
 from node.storage.checkpoints import FileCheckpoints
@@ -80,6 +81,7 @@ class Core:
         self.sender_statistics = SenderStatistics(self.views.stores["statistics"])
         self.scrypt = ScryptPool()
         self.hasher = EmailHasher(self.scrypt)
+        self.discovery = Discovery(settings.discovery, self.clock)
         self.parking = Parking(self.log)
         self.actors = self._actors()
         self.dispatcher = self._dispatcher(data)
@@ -213,6 +215,7 @@ class Core:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.discovery.close()
         await self.actors.close()
         await self.views.close()
         self.snapshots.close()

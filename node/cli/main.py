@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from events.errors import MailioError, Misconfigured
-from node.cli import accounts, handshakes, history, inspection, logs, parked, running, views
+from node.cli import accounts, dns, handshakes, history, inspection, logs, parked, running, views
 from node.cli.context import Context, find_configuration
 from node.cli.output import complain
 
@@ -30,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(accounts.app, name="account")
+app.add_typer(dns.app, name="dns")
 app.add_typer(handshakes.app, name="handshake")
 app.add_typer(logs.app, name="log")
 app.add_typer(parked.app, name="parked")
