@@ -56,11 +56,11 @@ class WebDids:
 
         Raises InvalidInput for other DIDs, NotFound, InvalidDocument, FetchRefused, and temporary errors.
         """
-        host = self._host(did)
-        address = did.address
-        if did.fragment and address:
+        host, address = self._host(did), did.address
+        bare = did.value.lower() == host
+        if bare and did.fragment and address:
             return await self.user(host, address)
-        if did.fragment or (did.value.lower() != host and not address):
+        if did.fragment or not (bare or address):
             raise InvalidInput("invalid DID", "neither a server nor a user")
         document = await self.server(host)
         if address and document["id"] != f"did:mailio:{address}":

@@ -50,13 +50,14 @@ class HttpsServer:
 
 
 @asynccontextmanager
-async def https_server(folder: Path, name: str) -> AsyncIterator[HttpsServer]:
-    """Run a server with a certificate for `name`; its `trust` accepts that certificate."""
-    chain, key = make_certificate(folder, name)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(chain, key)
-    server = HttpsServer()
-    server.trust = trusting(chain)
+async def https_server(folder: Path, name: str, *, plain: bool = False) -> AsyncIterator[HttpsServer]:
+    """Run a server with a certificate for `name`, which its `trust` accepts; `plain`: without TLS."""
+    server, context = HttpsServer(), None
+    if not plain:
+        chain, key = make_certificate(folder, name)
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(chain, key)
+        server.trust = trusting(chain)
     server.answer()
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=context)
     server.port = listening.sockets[0].getsockname()[1]
