@@ -39,7 +39,7 @@ def records(context: typer.Context, as_json: Json = False) -> None:
         print_json({"zone": zone_lines(own), "records": [_difference(one) for one in differences]})
     else:
         for line in zone_lines(own):
-            console.print(line, markup=False, soft_wrap=True)
+            print(line)  # The console would turn tabs into blanks.
         console.print()
         _print_differences(differences)
     _end(differences)
