@@ -46,6 +46,7 @@ class DnsServer:
     def __init__(self, zone: str) -> None:
         self.faults: dict[str, Fault] = {}
         self.asked: list[tuple[str, str, str]] = []
+        self.was_asked = asyncio.Event()
         self.hold: asyncio.Event | None = None
         self.validated = False
         self.address = ""
@@ -67,6 +68,7 @@ class DnsServer:
         (question,) = query.question
         name = question.name.to_text(omit_final_dot=True).lower()
         self.asked.append((name, dns.rdatatype.to_text(question.rdtype), transport))
+        self.was_asked.set()
         if self.hold is not None:
             await self.hold.wait()
         return self._faulty(query, self.faults.get(name), transport)
@@ -87,9 +89,9 @@ class DnsServer:
             case Fault.FORGED_FIRST:
                 return [other, true]
             case Fault.TRUNCATED if transport == "UDP":
-                response = dns.message.make_response(query)
-                response.flags |= dns.flags.TC
-                return [response.to_wire()]
+                cut = dns.message.make_response(query)
+                cut.flags |= dns.flags.TC
+                return [cut.to_wire()]
             case Fault.SERVFAIL | Fault.REFUSED | Fault.BOGUS:
                 return [self._refusal(query, fault)]
         return [true]

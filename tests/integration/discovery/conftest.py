@@ -25,7 +25,8 @@ def clock() -> VirtualClock:
 
 
 def settings_for(server: DnsServer, **members: Any) -> DiscoverySettings:
-    return DiscoverySettings(**{"resolvers": (server.address,), "lookup_seconds": 2.0} | members)
+    usual: dict[str, Any] = {"resolvers": (server.address,), "lookup_seconds": 2.0}
+    return DiscoverySettings(**usual | members)
 
 
 @pytest.fixture

@@ -49,7 +49,10 @@ async def test_no_such_name_and_no_such_record_differ_from_each_other_and_from_f
 ) -> None:
     server.publish("a.example. 60 IN A 192.0.2.1\nx.b.example. 60 IN A 192.0.2.1\n")
     server.faults["f.example"] = Fault.SERVFAIL
-    found = {name: await resolver.look_up(name, "TXT") for name in ("a.example", "b.example", "c.example", "f.example")}
+    found = {
+        name: await resolver.look_up(name, "TXT")
+        for name in ("a.example", "b.example", "c.example", "f.example")
+    }
     assert [answer.outcome for answer in found.values()] == [
         Outcome.NO_DATA, Outcome.NO_DATA, Outcome.NO_NAME, Outcome.FAILED,
     ]  # fmt: skip
@@ -159,8 +162,7 @@ async def test_many_who_ask_for_one_name_share_one_question(server: DnsServer, r
     server.publish('a.example. 0 IN TXT "x"\n')
     server.hold = asyncio.Event()
     tasks = [asyncio.create_task(resolver.look_up(NAME, "TXT")) for _ in range(20)]
-    while not server.asked:
-        await asyncio.sleep(0)
+    await server.was_asked.wait()
     tasks.pop().cancel()
     server.hold.set()
     answers = await asyncio.gather(*tasks)

@@ -180,7 +180,9 @@ async def test_cookies_are_not_kept(client: GuardedClient, https: HttpsServer) -
     assert "ookie" not in "".join(https.requests)
 
 
-@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
+@pytest.mark.parametrize(
+    "status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"]
+)
 async def test_redirects_are_not_followed(client: GuardedClient, https: HttpsServer, status: str) -> None:
     https.answer(status=status, Location="/elsewhere")
     assert await refusal(client, url(https)) is Refusal.REDIRECT

@@ -14,7 +14,9 @@ STRICT = DiscoverySettings()
 OPEN = DiscoverySettings(loopback=True)
 
 
-@pytest.mark.parametrize("text", ["8.8.8.8", "1.1.1.1", "193.0.6.139", "2606:4700::1111", "2a00:1450:4001::1"])
+@pytest.mark.parametrize(
+    "text", ["8.8.8.8", "1.1.1.1", "193.0.6.139", "2606:4700::1111", "2a00:1450:4001::1"]
+)
 def test_public_addresses_are_public(text: str) -> None:
     assert is_public(ipaddress.ip_address(text))
 
@@ -129,7 +131,9 @@ def test_this_machine_is_open_to_developers_only(text: str) -> None:
         target_of(text, STRICT)
 
 
-@pytest.mark.parametrize("text", ["http://10.0.0.1/", "https://2130706433/", "http://0x7f.1/", "https://[::2]/"])
+@pytest.mark.parametrize(
+    "text", ["http://10.0.0.1/", "https://2130706433/", "http://0x7f.1/", "https://[::2]/"]
+)
 def test_other_literals_stay_closed_to_developers(text: str) -> None:
     with pytest.raises(FetchRefused) as refused:
         target_of(text, OPEN)
@@ -156,7 +160,9 @@ def test_a_resolver_is_an_address_and_perhaps_a_port(text: str, address: tuple[s
     assert resolver_address(text) == address
 
 
-@pytest.mark.parametrize("text", ["", "dns.example", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:0", "127.0.0.1:70000"])
+@pytest.mark.parametrize(
+    "text", ["", "dns.example", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:0", "127.0.0.1:70000"]
+)
 def test_anything_else_is_no_resolver(text: str) -> None:
     with pytest.raises(ValueError, match="resolvers"):
         DiscoverySettings(resolvers=(text,))

@@ -101,7 +101,9 @@ def test_a_bad_document_is_refused_by_name(change: Callable[[Any], object], doub
     assert refused.value.doubt is doubt
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"null", b"\xff", b'{"id":', b"[" * 100_000, b'{"@context":[' + b"[" * 30_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"null", b"\xff", b'{"id":', b"[" * 100_000, b'{"@context":[' + b"[" * 30_000]
+)
 def test_what_is_no_document_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidDocument) as refused:
         checked_document(body)

@@ -21,7 +21,14 @@ def own(server: str = "mio.alpha.example", *domains: str, mail_host: str = "") -
 
 def answer(kind: Kind, *values: str, outcome: Outcome | None = None) -> Answer:
     found = Outcome.FOUND if values else Outcome.NO_NAME
-    return Answer(name="x", kind=kind, outcome=outcome or found, values=values, ttl=60, reason="SERVFAIL" * (outcome is Outcome.FAILED))
+    return Answer(
+        name="x",
+        kind=kind,
+        outcome=outcome or found,
+        values=values,
+        ttl=60,
+        reason="SERVFAIL" * (outcome is Outcome.FAILED),
+    )
 
 
 def test_a_server_below_its_email_domain_needs_four_records() -> None:
