@@ -257,7 +257,7 @@ def _names(settings: Settings) -> Iterator[Finding]:
 
 def _dns(settings: Settings) -> Iterator[Finding]:
     """Compare what the node's domains publish; a development node has none to publish."""
-    if settings.node.server_domain == "localhost" or not (settings.node.data / "keys").exists():
+    if settings.node.server_domain == "localhost" or not (settings.node.data / "keys/server.json").exists():
         return
     differences = asyncio.run(survey_once(settings, DNS_SECONDS))
     unknown = sum(one.state is DnsState.UNKNOWN for one in differences)

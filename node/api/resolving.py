@@ -13,6 +13,7 @@ from node.api.rate import TooManyRequests
 from node.api.request_data import Text
 from node.api.route import Auth, Call, Route
 from node.core import Core
+from node.crypto.base64_text import to_base64
 from node.discovery.domains import Domain
 
 MAX_DIDS: Final = 50
@@ -99,9 +100,22 @@ class ResolvingRoutes:
         An answer that rests on a fault would have clients send plain mail to a Mailio domain.
         """
         domain = email_domain(normalise_email(call.query.email))
+        if domain in self._core.settings.node.email_domains:
+            return self._own(domain)
         found = await self._core.discovery.domains.look_up(domain, force=call.query.force)
         found.require()
         return found.domain()
+
+    def _own(self, domain: str) -> Domain:
+        """Say what the node itself knows: its users are reached whatever DNS says."""
+        return Domain(
+            name=domain,
+            supports_mailio=True,
+            mailio_did_domain=self._core.settings.node.server_domain,
+            supports_standard_email=True,
+            mailio_public_key=to_base64(self._core.keys.public_key),
+            timestamp=self._core.clock.now(),
+        )
 
     async def web_dids(self, call: Call[None, WebDidRequest]) -> Lookups:
         """Look all of them up at once. Raises InvalidInput when one is no DID of a user."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from node.discovery.publishing import Difference
     from node.settings import Settings
 
-app = typer.Typer(help="Show the DNS records to publish, and look other domains up.")
+app = typer.Typer()
 
 
 @app.callback(invoke_without_command=True)

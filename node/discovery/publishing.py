@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from events.errors import Misconfigured
+from events.identity import normalise_domain
 from events.log.clock import SystemClock
 from node.crypto.keys import load_server_keys
 from node.discovery.answers import Answer, Kind, Outcome
@@ -41,14 +42,14 @@ class OwnNames(msgspec.Struct, frozen=True):
 
 
 def own_names(settings: Settings) -> OwnNames:
-    """Read the names from the settings and the key from its file. Raises Misconfigured."""
+    """Read the names from the settings and the key from its file. Raises Misconfigured, InvalidInput."""
     path = settings.node.data / "keys" / "server.json"
     if not path.exists():
         raise Misconfigured(f"{path} is missing: the first `mailio-node run` makes the node's key")
     return OwnNames(
-        server_domain=settings.node.server_domain,
-        email_domains=settings.node.email_domains,
-        mail_host=settings.smtp.hostname or settings.node.server_domain,
+        server_domain=normalise_domain(settings.node.server_domain),
+        email_domains=tuple(map(normalise_domain, settings.node.email_domains)),
+        mail_host=normalise_domain(settings.smtp.hostname or settings.node.server_domain),
         public_key=load_server_keys(path).public_key,
         prefixes=settings.discovery.prefixes,
     )

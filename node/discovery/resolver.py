@@ -15,6 +15,7 @@ import dns.rdatatype
 import dns.resolver
 import msgspec
 
+from events.errors import Busy
 from events.log.log import Clock
 from node.discovery.answers import Answer, Kind, Outcome
 from node.discovery.limits import DiscoverySettings, resolver_address
@@ -62,14 +63,24 @@ class Resolver:
 
     async def _renewed(self, name: str, kind: Kind, known: Answer | None) -> Answer:
         """Ask; when that fails, keep what was good until it is too old."""
-        async with self._room:
-            fresh = await self._asked(name, kind)
+        fresh = await self._in_turn(name, kind)
         if fresh.temporary and known is not None and not known.temporary:
             ended = known.asked_at + self._lifetime(known.outcome, known.ttl)
             if fresh.asked_at < ended + self._settings.stale_seconds * 1_000:
                 reason = f"{fresh.outcome} {fresh.reason}".strip()
                 return msgspec.structs.replace(known, stale=True, until=fresh.until, reason=reason)
         return fresh
+
+    async def _in_turn(self, name: str, kind: Kind) -> Answer:
+        """Ask when there is room. Raises Busy, which says nothing about the name and is not remembered."""
+        try:
+            await asyncio.wait_for(self._room.acquire(), self._settings.lookup_seconds)
+        except TimeoutError:
+            raise Busy("too many lookups at once", f"{self._settings.lookups} are under way") from None
+        try:
+            return await self._asked(name, kind)
+        finally:
+            self._room.release()
 
     async def _asked(self, name: str, kind: Kind) -> Answer:
         try:

@@ -59,6 +59,13 @@ async def test_a_mailio_domain_is_told_from_a_plain_one_and_from_neither(node: N
     assert neither["mxCheckError"] == "MX: no such name"
 
 
+async def test_the_nodes_own_domain_needs_no_dns(node: Node, alice: User, server: DnsServer) -> None:
+    own = (await resolve(node, alice, "bob@alpha.example")).json
+    assert (own["supportsMailio"], own["mailioDIDDomain"]) == (True, "mio.alpha.example")
+    assert own["mailioPublicKey"] == to_base64(node.core.keys.public_key)
+    assert server.asked == []
+
+
 async def test_a_fault_is_not_taken_for_a_domain_without_mailio(
     node: Node, alice: User, server: DnsServer
 ) -> None:

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from events.errors import Busy
 from events.log.clock import VirtualClock
 from node.discovery.answers import Answer, DnsUnavailable, Kind, Outcome
 from node.discovery.discovery import Discovery
@@ -168,6 +169,18 @@ async def test_many_who_ask_for_one_name_share_one_question(server: DnsServer, r
     answers = await asyncio.gather(*tasks)
     assert {answer.values for answer in answers} == {("x",)}
     assert len(server.asked) == 1
+
+
+async def test_slow_name_servers_do_not_hold_up_others_for_long(
+    server: DnsServer, clock: VirtualClock
+) -> None:
+    server.publish('a.example. 60 IN TXT "x"\n')
+    server.faults |= {"slow.example": Fault.SILENT, "slower.example": Fault.SILENT}
+    resolver = Resolver(settings_for(server, lookups=1, lookup_seconds=0.3), clock)
+    names = ("slow.example", "slower.example", "last.example")
+    found = await asyncio.gather(*(resolver.look_up(name, "TXT") for name in names), return_exceptions=True)
+    assert any(isinstance(one, Busy) for one in found)
+    assert (await resolver.look_up(NAME, "TXT")).values == ("x",)
 
 
 async def test_the_memory_is_bounded_and_what_is_used_stays(server: DnsServer, clock: VirtualClock) -> None:
