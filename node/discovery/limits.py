@@ -20,8 +20,8 @@ class DiscoverySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     attempt_seconds: float = 2.0
     """How long one try at one resolver may take before the next."""
     lookups: int = 128
-    """DNS lookups at once; each holds a file descriptor. One that finds no room in `lookup_seconds` is refused:
-    slow name servers of strangers must not hold up everybody for long."""
+    """DNS lookups at once; each holds a file descriptor. One that finds no room in `lookup_seconds` is
+    refused: slow name servers of strangers must not hold up everybody for long."""
     names: int = 10_000
     """DNS answers remembered; the least used go first. About 1 KB each, 8 KB at the most."""
     least_seconds: int = 5

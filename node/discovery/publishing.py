@@ -27,9 +27,6 @@ TTL: Final = 3_600
 
 MX_PREFERENCE: Final = 10
 
-MAX_STRING: Final = 255
-"""Octets in one string of a TXT record (RFC 1035 section 3.3.14)."""
-
 
 class OwnNames(msgspec.Struct, frozen=True):
     """What the records are made of: the names of wire spec section 0.2, the SMTP host, the public key."""
