@@ -6,6 +6,9 @@ import ipaddress
 
 import msgspec
 
+CUSTOMARY_PREFIXES = ("mio", "mailio", "didcomm")
+"""Names below a domain that other nodes ask (wire spec section 0.4, item 4)."""
+
 
 class DiscoverySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Looking up other domains: DNS, DID documents, requests to hosts that strangers chose."""
@@ -13,7 +16,7 @@ class DiscoverySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     resolvers: tuple[str, ...] = ()
     """DNS resolvers, tried in order: 127.0.0.1, 127.0.0.1:5353 or [::1]:5353; empty: those of
     /etc/resolv.conf. One that validates DNSSEC, on this machine, is best."""
-    prefixes: tuple[str, ...] = ("mio", "mailio", "didcomm")
+    prefixes: tuple[str, ...] = CUSTOMARY_PREFIXES
     """Names below a domain that are asked for a Mailio record after the domain itself (wire spec 2.2)."""
     lookup_seconds: float = 5.0
     """How long one DNS lookup may take, all tries together (wire spec section 2.2)."""

@@ -18,6 +18,7 @@ from events.log.clock import SystemClock
 from node.crypto.keys import load_server_keys
 from node.discovery.answers import Answer, Kind, Outcome
 from node.discovery.domains import NULL_MX
+from node.discovery.limits import CUSTOMARY_PREFIXES
 from node.discovery.record import VERSION_TAG, record_name, record_text
 from node.discovery.resolver import Resolver
 from node.settings import Settings
@@ -35,11 +36,12 @@ class OwnNames(msgspec.Struct, frozen=True):
     email_domains: tuple[str, ...]
     mail_host: str
     public_key: bytes
-    prefixes: tuple[str, ...]
 
 
 def own_names(settings: Settings) -> OwnNames:
     """Read the names from the settings and the key from its file. Raises Misconfigured, InvalidInput."""
+    if settings.node.server_domain == "localhost":
+        raise Misconfigured("this is a development node: set node.server_domain and node.email_domains first")
     path = settings.node.data / "keys" / "server.json"
     if not path.exists():
         raise Misconfigured(f"{path} is missing: the first `mailio-node run` makes the node's key")
@@ -48,7 +50,6 @@ def own_names(settings: Settings) -> OwnNames:
         email_domains=tuple(map(normalise_domain, settings.node.email_domains)),
         mail_host=normalise_domain(settings.smtp.hostname or settings.node.server_domain),
         public_key=load_server_keys(path).public_key,
-        prefixes=settings.discovery.prefixes,
     )
 
 
@@ -123,7 +124,7 @@ def _of_email_domain(own: OwnNames, domain: str) -> Iterator[Wanted]:
         return
     yield Wanted(domain, "MX", _mx(own), "where mail for the domain goes")
     why = "a key here would make peers call the API at this name, where it is not served"
-    for server in (domain, *(f"{prefix}.{domain}" for prefix in own.prefixes)):
+    for server in (domain, *(f"{prefix}.{domain}" for prefix in CUSTOMARY_PREFIXES)):
         if server == own.server_domain:
             return
         if server != domain and not _is_below(own, domain):
@@ -135,7 +136,7 @@ def _of_email_domain(own: OwnNames, domain: str) -> Iterator[Wanted]:
 
 def _is_below(own: OwnNames, domain: str) -> bool:
     """Whether peers who ask for the domain come to the server's own name."""
-    return own.server_domain in {f"{prefix}.{domain}" for prefix in own.prefixes}
+    return own.server_domain in {f"{prefix}.{domain}" for prefix in CUSTOMARY_PREFIXES}
 
 
 async def survey(own: OwnNames, resolver: Resolver) -> list[Difference]:

@@ -99,6 +99,18 @@ async def test_differences_are_told_to_scripts(server: DnsServer, command: Comma
     assert "mailio-node dns" in finding["advice"]
 
 
+async def test_a_development_node_has_nothing_to_publish(
+    server: DnsServer, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAILIO_NODE_SERVER_DOMAIN", "localhost")
+    code, _, err = await command("dns")
+    assert code == 78
+    assert "node.server_domain" in err
+    _, out, _ = await command("doctor", "--json")
+    assert "dns" not in [one["check"] for one in json.loads(out)]
+    assert server.asked == []
+
+
 async def test_a_node_without_a_key_is_told_what_to_do(command: Command) -> None:
     code, _, err = await command("dns")
     assert code == 78

@@ -12,11 +12,10 @@ from node.discovery.record import record_text
 KEY = ServerKeys(b"\x01" * 32, 0).public_key
 OTHER = record_text(ServerKeys(b"\x02" * 32, 0).public_key)
 TEXT = record_text(KEY)
-PREFIXES = ("mio", "mailio", "didcomm")
 
 
 def own(server: str = "mio.alpha.example", *domains: str, mail_host: str = "") -> OwnNames:
-    return OwnNames(server, domains or ("alpha.example",), mail_host or server, KEY, PREFIXES)
+    return OwnNames(server, domains or ("alpha.example",), mail_host or server, KEY)
 
 
 def answer(kind: Kind, *values: str, outcome: Outcome | None = None) -> Answer:
