@@ -75,7 +75,6 @@ class Target(msgspec.Struct, frozen=True):
     def url(self) -> URL:
         """The address again, made of the parts that were checked."""
         path, _, query = self.path.partition("?")
-        # yarl would give a host that looks like an address another form; ours has none but loopback's.
         return URL.build(
             scheme=self.scheme, host=self.host, port=self.port, path=path, query_string=query, encoded=True
         )

@@ -153,3 +153,10 @@ async def test_a_name_that_is_none_is_refused_in_one_line(command: Command) -> N
     code, out, err = await command("dns", "lookup", "bad..name")
     assert (code, out) == (1, "")
     assert err.count("\n") == 1
+
+
+async def test_both_commands_have_help_with_an_example(command: Command) -> None:
+    for words in (("dns",), ("dns", "lookup")):
+        code, out, _ = await command(*words, "--help")
+        assert code == 0
+        assert "Example: mailio-node dns" in out

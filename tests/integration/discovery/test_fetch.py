@@ -40,8 +40,10 @@ async def client_for(
     server: DnsServer, tls: ssl.SSLContext | None = None, clock: VirtualClock | None = None, **members: Any
 ) -> AsyncIterator[GuardedClient]:
     discovery = Discovery(settings_for(server, **members), clock or VirtualClock(), tls)
-    yield discovery.client
-    await discovery.close()
+    try:
+        yield discovery.client
+    finally:
+        await discovery.close()
 
 
 @pytest.fixture
