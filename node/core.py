@@ -37,9 +37,9 @@ from node.crypto.passwords import Passwords
 from node.crypto.scrypt_pool import ScryptPool
 from node.crypto.tokens import TokenIssuer
 from node.crypto.vault import Vault, vault_path
+from node.discovery.discovery import Discovery
 from node.erasure import Erasure
 from node.filing import report_filing
-from node.discovery.discovery import Discovery
 from node.mime.reading import BlobMailReader
 from node.settings import Settings
 from node.storage.checkpoints import FileCheckpoints
