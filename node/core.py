@@ -40,6 +40,7 @@ from node.crypto.passwords import Passwords
 from node.crypto.scrypt_pool import ScryptPool
 from node.crypto.tokens import TokenIssuer
 from node.crypto.vault import Vault, vault_path
+from node.discovery.discovery import Discovery
 from node.erasure import Erasure
 from node.filing import report_filing
 from node.mime.reading import BlobMailReader
@@ -93,6 +94,7 @@ class Core:
         self.sender_statistics = SenderStatistics(self.views.stores["statistics"])
         self.scrypt = ScryptPool()
         self.hasher = EmailHasher(self.scrypt)
+        self.discovery = Discovery(settings.discovery, self.clock)
         self.parking = Parking(self.log)
         self.restorations = Restorations()
         self.actors = self._actors()
@@ -230,6 +232,7 @@ class Core:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.discovery.close()
         await self.actors.close()
         await self.views.close()
         self.snapshots.close()

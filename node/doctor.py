@@ -26,6 +26,8 @@ from events.log.sqlite_log import bound_vault
 from node.admin.server import socket_path
 from node.crypto.keys import load_server_keys
 from node.crypto.vault import Vault, vault_path
+from node.discovery.publishing import State as DnsState
+from node.discovery.publishing import survey_once
 from node.settings import Effective, Settings, host_and_port, load
 from node.storage.index import INDEX_FILE, BlobIndex
 from node.storage.reading import verify_entries
@@ -41,6 +43,9 @@ LOW_DISK_BYTES = 1_073_741_824
 
 CERTIFICATE_DAYS = 14
 """A certificate that ends within this time should have been renewed."""
+
+DNS_SECONDS = 2.0
+"""How long the doctor waits for each DNS answer; the lookups run side by side."""
 
 CLOCK_SLACK_MS = 60_000
 """The log may be this much ahead of the clock: a clock that was stepped back a little."""
@@ -250,6 +255,23 @@ def _names(settings: Settings) -> Iterator[Finding]:
         )
 
 
+def _dns(settings: Settings) -> Iterator[Finding]:
+    """Compare what the node's domains publish; a development node has none to publish."""
+    if settings.node.server_domain == "localhost" or not (settings.node.data / "keys/server.json").exists():
+        return
+    differences = asyncio.run(survey_once(settings, DNS_SECONDS))
+    unknown = sum(one.state is DnsState.UNKNOWN for one in differences)
+    wrong = [one.wanted.name for one in differences if one.wrong and one.state is not DnsState.UNKNOWN]
+    advice = "`mailio-node dns` shows what to publish, and what is there now"
+    if wrong:
+        text = f"{len(wrong)} of {len(differences)} record sets are not as they should be, first {wrong[0]}"
+        yield Finding("dns", "wrong", text, advice)
+    elif unknown:
+        yield Finding("dns", "note", f"no answer for {unknown} of {len(differences)} record sets", advice)
+    else:
+        yield Finding("dns", "fine", f"{len(differences)} record sets are as they should be")
+
+
 _CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _names,
     _data_folder,
@@ -260,6 +282,7 @@ _CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _views,
     _ports,
     _certificate,
+    _dns,
 )
 
 

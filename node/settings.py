@@ -11,13 +11,14 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import msgspec
 
 from actors.runtime.activation import ActorLimits
 from actors.runtime.reaction import DispatchLimits
 from events.errors import Misconfigured
+from node.discovery.limits import DiscoverySettings
 from node.mime.limits import MimeLimits
 from node.smtp.limits import SmtpLimits
 from node.sync.limits import SyncLimits
@@ -140,6 +141,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     http: HttpSettings = HttpSettings()
     couchdb: CouchdbSettings = CouchdbSettings()
     log: LogSettings = LogSettings()
+    discovery: DiscoverySettings = DiscoverySettings()
     logging: LoggingSettings = LoggingSettings()
     actors: ActorLimits = ActorLimits()
     reactions: DispatchLimits = DispatchLimits()
@@ -239,8 +241,9 @@ def _apply_environment(values: dict[str, Any], environment: Mapping[str, str]) -
 
 def _from_text(variable: str, text: str, kind: Any) -> Any:
     try:
-        if kind == tuple[str, ...]:
-            return tuple(part.strip() for part in text.split(",") if part.strip())
+        if get_origin(kind) is tuple:
+            parts = [part.strip() for part in text.split(",") if part.strip()]
+            return msgspec.convert(parts, kind, strict=False)
         return msgspec.to_builtins(msgspec.convert(text, kind, strict=False, dec_hook=_decode), enc_hook=str)
     except msgspec.ValidationError as error:
         raise Misconfigured(f"environment: {variable}: {error}") from error

@@ -32,10 +32,16 @@ def commands_page() -> str:
 def _command(command: Any, name: str) -> list[str]:
     lines: list[str] = []
     if isinstance(command, click.Group) or hasattr(command, "commands"):
+        if getattr(command, "invoke_without_command", False) and name != "mailio-node":
+            lines += _page(command, name)
         for inner_name, inner in sorted(command.commands.items()):
             lines += _command(inner, f"{name} {inner_name}")
         return lines
-    lines += [f"## {name}", "", *_paragraphs(command.help or ""), ""]
+    return _page(command, name)
+
+
+def _page(command: Any, name: str) -> list[str]:
+    lines = [f"## {name}", "", *_paragraphs(command.help or ""), ""]
     rows = [row for row in map(_parameter, command.params) if row]
     if rows:
         lines += ["| argument | meaning |", "| --- | --- |", *rows, ""]

@@ -32,6 +32,7 @@ from node.api.pages import Pages
 from node.api.passkeys import PasskeyRoutes
 from node.api.profile import ProfileRoutes
 from node.api.rate import Cost, Limits
+from node.api.resolving import ResolvingRoutes
 from node.api.route import Route
 from node.api.statistics import StatisticsRoutes
 from node.core import SOFTWARE, Core
@@ -91,6 +92,7 @@ def _routes(core: Core, metrics: Metrics) -> Sequence[Route]:
         *ProfileRoutes(core, mailboxes).routes(),
         *CredentialRoutes(core).routes(),
         *StatisticsRoutes(core, mailboxes).routes(),
+        *ResolvingRoutes(core).routes(),
         *FolderRoutes(core, mailboxes).routes(),
         *MessageRoutes(core).routes(),
         *HealthRoutes(core, metrics).routes(),

@@ -18,6 +18,7 @@ from node.cli import (
     accounts,
     archives,
     backups,
+    dns,
     handshakes,
     history,
     inspection,
@@ -42,6 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(accounts.app, name="account")
+app.add_typer(dns.app, name="dns")
 app.add_typer(handshakes.app, name="handshake")
 app.add_typer(logs.app, name="log")
 app.add_typer(parked.app, name="parked")

@@ -28,7 +28,6 @@ from node.crypto.did_documents import (
     signing_key,
     user_document,
 )
-from node.crypto.dns_record import key_of_records, parse_record, record_text
 from node.crypto.jws import HEADER_JWT, verify_compact
 from node.crypto.keys import ServerKeys, UserKeys
 from tests.unit.crypto.conftest import NOW
@@ -191,25 +190,3 @@ def test_written_dates_have_no_trailing_zeros() -> None:
     assert [rfc3339(NOW), rfc3339(NOW + 100), rfc3339(NOW + 7)] == [
         "2025-10-09T08:53:20Z", "2025-10-09T08:53:20.1Z", "2025-10-09T08:53:20.007Z",
     ]  # fmt: skip
-
-
-def test_the_mailio_record_is_found_among_others(alpha: ServerKeys) -> None:
-    ours = record_text(alpha.public_key)
-    assert key_of_records(["v=spf1 -all", ours]) == alpha.public_key
-    assert key_of_records([ours, ours]) == alpha.public_key
-    assert key_of_records(["v=spf1 -all", ""]) is None
-    assert key_of_records([]) is None
-    assert parse_record(ours + "; note=later members are ignored") == alpha.public_key
-    assert parse_record(ours.replace("; ", ";")) == alpha.public_key
-
-
-def test_two_keys_or_a_malformed_record_are_errors_and_not_absence(
-    alpha: ServerKeys, beta: ServerKeys
-) -> None:
-    ours = record_text(alpha.public_key)
-    for texts in (
-        [ours, record_text(beta.public_key)], [ours, "v=MAILIO1"], [ours[:-1]], [ours[:-5]], [ours.replace("ed25519", "rsa")],
-        [f"x {ours}"], ["v=MAILIO12" + ours[9:]], [ours + ";" + "x" * 2000], ["v=MAILIO1; k=ed25519; p="],
-    ):  # fmt: skip
-        with pytest.raises(InvalidInput):
-            key_of_records(texts)
