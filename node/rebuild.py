@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from events.errors import Misconfigured
+from events.log import failpoints
 from events.log.clock import SystemClock
 from events.log.sqlite_log import SqliteLog
 from node.settings import Settings
@@ -82,6 +83,7 @@ async def _replace_damaged(data: Path, name: str) -> None:
         await log.close()
 
 
+@failpoints.after("rebuild-built")
 async def _build(view: View, log: SqliteLog, live: EmbeddedStore | None, path: Path, show: Show) -> Report:
     EmbeddedStore.remove(path)
     aside: EmbeddedStore | None = None

@@ -77,21 +77,33 @@ class Daemon:
 
     def start(self, environment: dict[str, str] | None = None) -> Daemon:
         """Start the daemon and wait until both doors answer."""
+        self.spawn(environment)
+        self.wait_for(self._answers, "the daemon does not answer")
+        return self
+
+    def spawn(self, environment: dict[str, str] | None = None) -> None:
+        """Start the daemon and wait for nothing."""
+        self.process = self.popen("run", environment=environment)
+
+    def popen(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Begin a command of the command line; what it prints goes where the daemon prints."""
         with self.output.open("ab") as output:
-            self.process = subprocess.Popen(
-                [*COMMAND, "--config", str(self.file), "run"],
+            return subprocess.Popen(
+                [*COMMAND, "--config", str(self.file), *arguments],
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
                 env=os.environ | (environment or {}),
                 cwd=Path(__file__).parent.parent,
             )
-        self.wait_for(self._answers, "the daemon does not answer")
-        return self
 
     def _answers(self) -> bool:
         if self.process is None or self.process.poll() is not None:
             raise DaemonFailed(f"the daemon ended: {self.printed()}")
+        return self.is_listening()
+
+    def is_listening(self) -> bool:
+        """Whether both doors can be connected to."""
         try:
             for port in (self.http_port, self.smtp_port):
                 socket.create_connection(("127.0.0.1", port), 1).close()

@@ -9,6 +9,7 @@ from typing import Final
 
 from events.errors import AlreadyAnswered, Conflict, StorageUnavailable, VersionConflict
 from events.event import Recorded
+from events.log import failpoints
 from events.log.chain import Row, record_hash
 from events.log.codec import Codec
 from events.log.entry import Draft, Entry
@@ -44,6 +45,7 @@ class SqliteJournal:
             self._connection.execute("BEGIN IMMEDIATE")
         self._clean = False
 
+    @failpoints.after("event-inserted")
     def write(self, entry: Entry) -> list[Recorded]:
         """Insert an entry whole, or nothing of it.
 
@@ -66,6 +68,7 @@ class SqliteJournal:
         self._head = Head(records[-1].position, records[-1].hash)
         return records
 
+    @failpoints.after("event-committed")
     def commit(self) -> None:
         """Make the transaction durable."""
         with self._storage():

@@ -15,6 +15,7 @@ from eventsourcing.persistence import PersistenceError
 
 from events.errors import CorruptRecord, Forbidden, Misconfigured, StorageUnavailable
 from events.event import Recorded
+from events.log import failpoints
 from events.log.chain import GENESIS, Row, verify
 from events.log.codec import Codec
 from events.log.entry import joined, prepare
@@ -85,6 +86,7 @@ class SqliteLog:
             self._committer = GroupCommitter(journal, self._tail.publish)
 
     @classmethod
+    @failpoints.after("log-opened")
     def open(
         cls, path: Path, clock: Clock, software: str, *, readonly: bool = False, codec: Codec | None = None
     ) -> SqliteLog:
@@ -317,6 +319,7 @@ class _Store:
                 yield self.__dict__[name]
 
 
+@failpoints.after("log-created")
 def _make_private(path: Path) -> None:
     """Create the file readable by its owner only (SQLite's files beside it follow), its name durable."""
     if path.exists():

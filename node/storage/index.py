@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from events.errors import StorageUnavailable
+from events.log import failpoints
 from node.storage.appender import sync_folder
 from node.storage.segments import HEADER_SIZE, Place
 
@@ -117,6 +118,7 @@ class BlobIndex:
             raise self._unavailable(error) from error
         return None if row is None else _entry(name, *row)
 
+    @failpoints.after("index-written")
     def add(self, entries: Sequence[Entry], segment: int, offset: int) -> None:
         """Add entries (the newest place of a name stands) and move the mark, in one transaction."""
         try:
@@ -195,6 +197,7 @@ class BlobIndex:
             self._connection.close()
             raise self._unavailable(error) from error
 
+    @failpoints.after("index-inserted")
     def _insert(self, entries: Sequence[Entry]) -> None:
         values = ",".join(["(?,?,?,?,?)"] * len(entries))
         flat = [value for e in entries for value in (e.name, *e.place, e.state)]
@@ -227,12 +230,18 @@ def _is_trusted(path: Path) -> bool:
     return path.exists() and mark in (_CLOSED, boot_id()) and mark != ""
 
 
+@failpoints.after("mark-replaced")
 def _write_mark(path: Path, mark: str) -> None:
     """Replace the mark beside the index durably; it says who may believe the index."""
     fresh = _beside(path, "-state.new")
-    with fresh.open("w", encoding="ascii") as file:
+    _write_aside(fresh, mark)
+    fresh.replace(_beside(path, "-state"))
+    sync_folder(path.parent)
+
+
+@failpoints.after("mark-written")
+def _write_aside(path: Path, mark: str) -> None:
+    with path.open("w", encoding="ascii") as file:
         file.write(mark)
         file.flush()
         os.fsync(file.fileno())
-    fresh.replace(_beside(path, "-state"))
-    sync_folder(path.parent)

@@ -20,6 +20,7 @@ from typing import Final, Self, TypeVar
 import structlog
 
 from events.errors import Misconfigured, StorageUnavailable
+from events.log import failpoints
 from projections.revision import REVS_LIMIT
 from projections.stores import comparison, generations, local_documents
 from projections.stores.batch import Batch
@@ -119,6 +120,7 @@ class EmbeddedStore(StoreReader):
 
     # Writing
 
+    @failpoints.after("view-written")
     async def write(self, changes: Sequence[Effect], checkpoint: int, schema: int) -> None:
         """Add all changes and move the checkpoint: all or nothing, and harmless when repeated.
 
@@ -211,6 +213,7 @@ class EmbeddedStore(StoreReader):
         if os.path.getsize(self._log) >= WAL_BYTES:  # noqa: ASYNC240, PTH202 - 3 µs
             await self._move_log()
 
+    @failpoints.after("view-log-moved")
     async def _move_log(self) -> None:
         """Move the write-ahead log into the file. What fails, or a reader holds back, is moved next time."""
         self._begins_log = True
@@ -273,6 +276,7 @@ class EmbeddedStore(StoreReader):
                 if len(part) < COMPARE_SLICE:
                     return
 
+    @failpoints.after("swap-done")
     async def swap_in(self, rebuilt: Path) -> None:
         """Put the closed store at `rebuilt` in the place of this one; readers and waiters go on.
 
@@ -356,6 +360,7 @@ def _copied(connection: sqlite3.Connection, copy: Path) -> None:
         os.close(fd)
 
 
+@failpoints.after("swap-completed")
 def _finish(rebuilt: Path, current: Path) -> None:
     """Complete a rebuilt file: the `_local` documents of the current one, everything synced to disk."""
     with closing(connect(rebuilt)) as connection:
