@@ -155,7 +155,12 @@ def create_server_keys(path: Path, now: int, seed: bytes | None = None) -> Serve
 
 
 def load_or_create_server_keys(path: Path, now: int) -> ServerKeys:
-    """Read the key file, or make it at the first start. Raises Misconfigured."""
+    """Read the key file, or make it at the first start. Raises Misconfigured.
+
+    What a crash left of making it goes: it holds a private key.
+    """
+    for aside in path.parent.glob(f".{path.name}.*"):
+        aside.unlink(missing_ok=True)
     return load_server_keys(path) if os.path.lexists(path) else create_server_keys(path, now)
 
 
@@ -211,7 +216,7 @@ def _write_new_private_file(path: Path, data: bytes) -> None:
 
 @failpoints.after("key-aside-written")
 def _fill(descriptor: int, data: bytes) -> None:
-    with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+    with open(descriptor, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(descriptor)
