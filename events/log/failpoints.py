@@ -64,7 +64,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def after(name: str) -> Callable[[Function], Function]:
-    """Name the place behind a function's successful return; the function itself unless the failpoint is on."""
+    """Name the place behind a function's successful return; gives the function itself unless it is on."""
     if name not in NAMES:
         raise TypeError(f"failpoint {name} is not in the list")
     return _bound if name == _ARMED else _unchanged
@@ -106,7 +106,7 @@ def _die() -> NoReturn:
 
 
 def _parsed(text: str) -> tuple[str, int]:
-    """Return (name, hit) of the variable's text, ("", 0) when it is empty; ends the process when it is wrong."""
+    """Return (name, hit) of the variable's text, ("", 0) of none; ends the process when it is wrong."""
     name, _, hit = text.partition(":")
     if not text:
         return "", 0

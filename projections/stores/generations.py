@@ -25,6 +25,7 @@ def settle(path: Path) -> Path:
     touch(target)
     if not path.is_symlink():
         _point(path, target)
+    _link_aside(path).unlink(missing_ok=True)
     _sweep(path, keep=target)
     return target
 
@@ -66,10 +67,14 @@ def _point(path: Path, target: Path) -> None:
 
 @failpoints.after("swap-linked")
 def _linked(path: Path, target: Path) -> Path:
-    link = path.with_name(f"{path.name}.link")
+    link = _link_aside(path)
     link.unlink(missing_ok=True)
     link.symlink_to(target.name)
     return link
+
+
+def _link_aside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.link")
 
 
 def _sweep(path: Path, keep: Path) -> None:
