@@ -135,7 +135,7 @@ class Codec:
                 causation=state.causation.hex() if state.causation else "",
                 software=state.software,
             )
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, TypeError, AttributeError) as error:
             raise CorruptRecord("the log is damaged", f"{topic} at position {position}: {error}") from error
         return Recorded(
             position=position, stream=stream, version=version, event=event, metadata=metadata, hash=digest
