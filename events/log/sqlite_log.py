@@ -176,6 +176,7 @@ class SqliteLog:
         while left is None or left > 0:
             wanted = BATCH if left is None else min(left, BATCH)
             found = self._select(_SELECT_STREAM, name, after, wanted)
+            _require_consecutive(f"stream {name}, version", after, [record.version for record in found])
             records += found
             if len(found) < wanted:
                 break
@@ -211,6 +212,7 @@ class SqliteLog:
         while len(records) < limit:
             wanted = min(limit - len(records), BATCH)
             found = self._select(_SELECT_AFTER, after, wanted)
+            _require_consecutive("position", after, [record.position for record in found])
             records += found
             if len(found) < wanted:
                 break
@@ -415,6 +417,14 @@ def bound_vault(path: Path) -> str:
             return read_vault(reader)
         finally:
             reader.close()
+
+
+def _require_consecutive(what: str, after: int, numbers: Sequence[int]) -> None:
+    """Records that are missing in between were there once. Raises CorruptRecord."""
+    for number in numbers:
+        if number != after + 1:
+            raise damaged(f"{what} {after + 1} is missing, {number} follows")
+        after = number
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -159,6 +160,21 @@ async def test_each_flipped_byte_changes_nothing_or_is_named(folder: Path, life:
     disk = life[EARLY + LATE]
     disks = chain(flips(disk, "log.sqlite", 0, 400), flips(disk, "log.sqlite-wal", 0, 200))
     assert await require_whole_or_named(folder, disks, life) > 400
+
+
+async def test_a_record_missing_in_the_middle_stops_who_reads_over_it(folder: Path, life: Life) -> None:
+    life[EARLY + LATE].put(folder)
+    raw = sqlite3.connect(folder / "log.sqlite", isolation_level=None)
+    raw.execute("DROP TRIGGER events_are_never_deleted")
+    raw.execute("DELETE FROM events WHERE position = 20")
+    raw.close()
+    log = opened(folder, check=False)
+    with pytest.raises(CorruptRecord, match="stream wall-5, version 3 is missing"):
+        await log.stream("wall-5")
+    with pytest.raises(CorruptRecord, match="position 20 is missing"):
+        await log.read(0, 1_000)
+    assert await log.read(20, 1_000) == life.records[20:]
+    await log.close()
 
 
 async def test_files_that_are_lost_or_of_different_moments_are_named(folder: Path, life: Life) -> None:
