@@ -23,7 +23,7 @@ ALLOWED = (
     r"blobs/index\.sqlite(-wal|-shm|-state)?",
     r"checkpoints\.json",
     r"keys/server\.json",
-    r"log\.sqlite(-wal|-shm|\.lock)?",
+    r"log\.sqlite(-wal|-shm|\.lock|\.head)?",
     r"snapshots\.sqlite(-wal|-shm)?",
     r"views/(userdb|directory|statistics)\.sqlite(\.g\d+(-wal|-shm)?)?",
     r"views/userdb\.rebuilt\.sqlite(\.g1(-wal|-shm)?)?",

@@ -33,7 +33,7 @@ def cases() -> Iterator[tuple[str, int]]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("failpoint", "hit"), cases())
+@pytest.mark.parametrize(("failpoint", "hit"), list(cases()))
 def test_nothing_promised_is_lost(tmp_path: Path, failpoint: str, hit: int) -> None:
     drill = Drill(tmp_path)
     try:
