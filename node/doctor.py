@@ -22,13 +22,13 @@ from cryptography import x509
 
 from events.errors import MailioError
 from events.log.clock import SystemClock
-from events.log.sqlite_log import SqliteLog, bound_vault
+from events.log.sqlite_log import bound_vault
 from node.admin.server import socket_path
 from node.crypto.keys import load_server_keys
 from node.crypto.vault import Vault, vault_path
 from node.settings import Effective, Settings, host_and_port, load
-from node.storage.index import INDEX_FILE, BlobIndex
-from node.storage.reading import verify_entries
+from node.soundness import Soundness, examine_stores
+from node.storage.index import INDEX_FILE
 from node.stores import reading
 from node.views import store_path
 from projections.stores.embedded import EmbeddedStore
@@ -263,39 +263,33 @@ _CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
 
 
 def verify_stores(settings: Settings) -> dict[str, Any]:
-    """Check every record's hash and every blob's; the report names the first bad one."""
-    return asyncio.run(_verify(settings))
+    """Check every record's hash, every blob's, and that every blob that an event names is there.
 
-
-async def _verify(settings: Settings) -> dict[str, Any]:
-    data = settings.node.data
-    log = SqliteLog.open(data / "log.sqlite", SystemClock(), "verify", readonly=True)
-    try:
-        events, bad = 0, None
-        async for step in log.verify():
-            events, bad = step.position, step.bad
-    finally:
-        await log.close()
-    count, erased, damaged = _verified_blobs(data / "blobs")
+    The report names each fault with position and stream, or blob, up to a number of them.
+    """
+    told = asyncio.run(examine_stores(settings.node.data))
+    blob = next((fault for fault in told.faults if fault.blob), None)
     return {
-        "events": events,
-        "log": "every hash is right" if bad is None else f"the first bad record is at position {bad}",
-        "blobs": count,
-        "erasedBlobs": erased,
-        "blobState": "every hash is right" if damaged is None else damaged,
-        "damaged": bad is not None or damaged is not None,
+        "events": told.events,
+        "log": _log_verdict(told),
+        "blobs": told.blobs,
+        "erasedBlobs": told.erased,
+        "blobState": f"{blob.blob}: {blob.problem}" if blob else _blob_verdict(told),
+        "damaged": bool(told.faults),
+        "faults": msgspec.to_builtins(told.faults),
     }
 
 
-def _verified_blobs(folder: Path) -> tuple[int, int, str | None]:
-    """Return how many blobs there are, how many were erased, and what is wrong with the first bad one."""
-    index = BlobIndex.open_read_only(folder / INDEX_FILE)
-    if index is None:
-        return 0, 0, f"{folder / INDEX_FILE} can't be read: the next start of the node makes it again"
-    count, erased, damaged = 0, 0, None
-    for step in verify_entries(folder, index):
-        count += not step.erased
-        erased += step.erased
-        if step.problem and damaged is None:
-            damaged = f"{step.name}: {step.problem}"
-    return count, erased, damaged
+def _log_verdict(told: Soundness) -> str:
+    if told.bad is not None:
+        return f"the first bad record is at position {told.bad}"
+    fault = next((fault for fault in told.faults if not fault.blob), None)
+    return fault.problem if fault else "every hash is right"
+
+
+def _blob_verdict(told: Soundness) -> str:
+    if not told.indexed:
+        return f"{INDEX_FILE} can't be read: the next start of the node makes it again"
+    if told.remains:
+        return f"every hash that counts is right; {told.remains} broken ones are of interrupted writes"
+    return "every hash is right"

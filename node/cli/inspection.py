@@ -57,7 +57,7 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
 
 
 def verify(context: typer.Context, as_json: Json = False) -> None:
-    """Check the log's chain of hashes and every blob; name the first bad position.
+    """Check the log's chain of hashes and every blob; name each fault by position and stream, or blob.
 
     Exits 1 when something is damaged. A running daemon is not disturbed.
 
@@ -72,6 +72,9 @@ def verify(context: typer.Context, as_json: Json = False) -> None:
         console.print(f"log: {report['events']} events, {report['log']}")
         erased = f" and {report['erasedBlobs']} erased ones" if report["erasedBlobs"] else ""
         console.print(f"blobs: {report['blobs']} blobs{erased}, {report['blobState']}")
+        rows = [(f["position"] or "", f["stream"], f["blob"][:16], f["problem"]) for f in report["faults"]]
+        if rows:
+            print_table(("position", "stream", "blob", "what is wrong"), rows, "")
     if report["damaged"]:
         raise typer.Exit(1)
 

@@ -72,6 +72,7 @@ class BlobIndex:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._path = path
         self._connection = connection
+        self._damaged = False
         self.segment = 0
         self.offset = 0
 
@@ -133,6 +134,14 @@ class BlobIndex:
             raise self._unavailable(error) from error
         self.segment, self.offset = segment, offset
 
+    def mark_segment_lost(self, segment: int) -> int:
+        """Remember that all blobs of a segment are bad; return how many they are."""
+        try:
+            sql = "UPDATE blob SET damaged = 1 WHERE segment = ?"
+            return self._connection.execute(sql, (segment,)).rowcount
+        except sqlite3.Error as error:
+            raise self._unavailable(error) from error
+
     def mark_damaged(self, name: bytes) -> None:
         """Remember that a blob's bytes are bad, so that the same content is stored anew when it comes."""
         try:
@@ -184,6 +193,9 @@ class BlobIndex:
 
     def close_synced(self) -> None:
         """Sync and close, so that also the next run of the system believes it. The writer's way."""
+        if self._damaged:
+            self.close()
+            return
         try:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._connection.close()
@@ -204,7 +216,18 @@ class BlobIndex:
         self._connection.execute(f"INSERT OR REPLACE INTO blob VALUES {values}", flat)  # noqa: S608 - only marks
 
     def _unavailable(self, error: Exception) -> StorageUnavailable:
-        return StorageUnavailable("storage is not available now", f"{self._path}: {error}")
+        """Tell the operator. A damaged index is never believed again: the next start makes it anew."""
+        told = f"{self._path}: {error}"
+        if isinstance(error, sqlite3.Error) and _is_damage(error):
+            self._damaged = True
+            _beside(self._path, "-state").unlink(missing_ok=True)
+            told += ": restart the node, which makes this index again from the segments"
+        return StorageUnavailable("storage is not available now", told)
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    code = int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)) & 0xFF
+    return code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 def _connect(path: Path) -> sqlite3.Connection:

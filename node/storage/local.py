@@ -184,6 +184,11 @@ class LocalBlobs:
         place = self._fresh.get(digest)
         return Entry(digest, place) if place else self._index.find(digest)
 
+    def has_lost(self, name: str) -> bool:
+        """Whether a blob is missing or known to be damaged; one that was erased is neither."""
+        entry = self._find(name)
+        return entry is None or entry.damaged
+
     def _is_stored(self, digest: bytes) -> bool:
         if digest in self._fresh:
             return True
