@@ -72,7 +72,11 @@ class Soundness(msgspec.Struct, kw_only=True):
 async def examine_stores(data: Path) -> Soundness:
     """Check everything in log and blobs below a data folder. Raises Misconfigured when there is no log."""
     told = Soundness()
-    log = SqliteLog.open(data / "log.sqlite", SystemClock(), "verify", readonly=True, check=False)
+    try:
+        log = SqliteLog.open(data / "log.sqlite", SystemClock(), "verify", readonly=True, check=False)
+    except CorruptRecord as error:
+        told.found(StoredFault(problem=str(error)))
+        return told
     try:
         await _check_log(log, told)
         reader = BlobReader.open(data / "blobs")
