@@ -16,16 +16,26 @@ ANSWER_SECONDS = 40.0
 
 
 class Book(msgspec.Struct):
-    """What was tried and what was acknowledged: (mailbox or database, name)."""
+    """What was tried and what was acknowledged: (mailbox or database, name).
+
+    `receipts` has the same by what the answer said: the mail id, or the id of the document.
+    """
 
     tried: set[tuple[str, str]] = msgspec.field(default_factory=set)
     acknowledged: set[tuple[str, str]] = msgspec.field(default_factory=set)
+    receipts: dict[str, set[tuple[str, str]]] = msgspec.field(default_factory=dict)
+
+    def promised(self, receipt: str, names: set[tuple[str, str]]) -> None:
+        """Note an acknowledgement."""
+        self.acknowledged |= names
+        self.receipts[receipt] = names
 
     def take(self, others: Iterable[Book]) -> None:
         """Add what others noted."""
         for other in others:
             self.tried |= other.tried
             self.acknowledged |= other.acknowledged
+            self.receipts |= other.receipts
 
 
 class Client(threading.Thread):
@@ -84,17 +94,17 @@ class Sender(Client):
         head = f"From: {sender}\r\nTo: {', '.join(to)}\r\nSubject: {name}\r\n\r\n{name}\r\n"
         self.book.tried |= {(one, name) for one in to}
         connection.sendall(head.encode() + self._lines + b".\r\n")
-        self._expect(250)
-        self.book.acknowledged |= {(one, name) for one in to}
+        answer = self._expect(250)
+        self.book.promised(answer.split()[-1], {(one, name) for one in to})
 
-    def _expect(self, code: int) -> None:
-        """Read one reply. Raises EOFError when it is another: the client gives up."""
+    def _expect(self, code: int) -> str:
+        """Read one reply; return its last line. Raises EOFError when it is another: the client gives up."""
         while True:
             line = self._replies.readline()
             if not line.startswith(str(code).encode()):
                 raise EOFError(f"{code} expected, got {line!r}")
             if line[3:4] != b"-":
-                return
+                return line.decode()
 
 
 class Writer(Client):
@@ -126,7 +136,7 @@ class Writer(Client):
         body: Any = response.read()
         if response.status != 201:
             raise EOFError(f"{response.status}: {body!r}")
-        self.book.acknowledged.add((database, name))
+        self.book.promised(name, {(database, name)})
 
 
 class Traffic:
