@@ -271,7 +271,12 @@ static int synced(int fd, long call) {
         pthread_mutex_unlock(&lock);
         return (int)syscall(call, fd);
     }
-    if (refused(M_SYNC)) result = -1;
+    if (refused(M_SYNC)) {
+        result = -1;
+        int saved = errno;
+        if (kind == FILE_BELOW) note('F', 0, NULL, 0, fds[fd].number, 0, NULL, 0);
+        errno = saved;
+    }
     else if (kind == FILE_BELOW) note('S', 0, NULL, 0, fds[fd].number, 0, NULL, 0);
     else note('D', 0, fds[fd].name, strlen(fds[fd].name), 0, 0, NULL, 0);
     pthread_mutex_unlock(&lock);

@@ -48,6 +48,7 @@ class Faults:
     """Makes calls of a running process fail."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         path.write_bytes(bytes(_ORDERS.size))
         with path.open("r+b") as file:
             self._orders = mmap.mmap(file.fileno(), _ORDERS.size)
@@ -63,6 +64,11 @@ class Faults:
     def disarm(self) -> int:
         """Let everything work again; return how many calls have failed."""
         self._orders[:4] = bytes(4)
+        return self.failed
+
+    @property
+    def failed(self) -> int:
+        """Calls that have failed since `arm`."""
         failed: int = _ORDERS.unpack(self._orders[:])[5]
         return failed
 
@@ -113,6 +119,10 @@ class _File:
     def sync(self) -> None:
         for step in self.pending:
             _apply(self.synced, step)
+        self.pending.clear()
+
+    def fail(self) -> None:
+        """A sync that failed: the kernel may drop what was to be written and take it for clean ever after."""
         self.pending.clear()
 
     def content(self, loss: Loss, chance: random.Random) -> bytes:
@@ -176,6 +186,8 @@ class Image:
                 self._files[step.number].pending.append(step)
             case "S":
                 self._files[step.number].sync()
+            case "F":
+                self._files[step.number].fail()
             case "D":
                 self._sync_folder(step.name.rstrip("/"))
             case "R" | "L" | "Y" | "U":

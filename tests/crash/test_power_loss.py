@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 import re
@@ -17,7 +18,7 @@ import pytest
 from node.core import Core
 from node.settings import Settings, load
 from tests.crash.checks import check
-from tests.crash.disk import Image, Loss, Step, built, story
+from tests.crash.disk import Calls, Faults, Image, Loss, Step, built, story
 from tests.crash.drill import MAILBOXES, open_account
 from tests.crash.traffic import Book, Sender, Traffic, Writer
 from tests.daemon import Daemon
@@ -38,22 +39,32 @@ class Recording:
         self.steps: list[Step] = []
         self.accounts: dict[str, dict[str, str]] = {}
         self.book = Book()
+        self.failed = 0
         self._folder = folder
 
-    def run(self) -> None:
-        """Run a node until enough was promised, and cut it off in the middle of its work."""
+    def run(self, *, syncs_fail: bool = False) -> None:
+        """Run a node until enough was promised, and cut it off in the middle of its work.
+
+        With `syncs_fail`, a sync fails now and then meanwhile.
+        """
         folder = self._folder / "node"
         folder.mkdir()
         daemon = Daemon(folder)
-        trace = self._folder / "trace"
-        library = built(self._folder)
+        trace, faults = self._folder / "trace", Faults(self._folder / "faults")
         try:
             daemon.start(
-                {"LD_PRELOAD": str(library), "DISK_ROOT": str(daemon.data), "DISK_TRACE": str(trace)}
+                {
+                    "LD_PRELOAD": str(built(self._folder)),
+                    "DISK_ROOT": str(daemon.data),
+                    "DISK_TRACE": str(trace),
+                    "DISK_CONTROL": str(faults.path),
+                }
             )
             for email in MAILBOXES:
                 self.accounts[email] = open_account(daemon, email)
             traffic = self._load(daemon)
+            while syncs_fail and traffic.acknowledged < PROMISES:
+                self.failed += fail_a_sync(faults, traffic.acknowledged)
             daemon.wait_for(lambda: traffic.acknowledged >= PROMISES, "too few promises")
             daemon.kill()
             self.book = traffic.end()
@@ -62,7 +73,7 @@ class Recording:
         self.steps = story(trace)
 
     def _load(self, daemon: Daemon) -> Traffic:
-        senders = [Sender(daemon.smtp_port, f"s{n}", MAILBOXES) for n in range(4)]
+        senders = [Sender(daemon.smtp_port, f"s{n}", MAILBOXES, again=True) for n in range(4)]
         writers = [Writer(daemon.http_port, f"w{n}", a) for n, a in enumerate(self.accounts.values())]
         return Traffic([*senders, *writers])
 
@@ -89,11 +100,13 @@ class Recording:
         image.put(folder, loss, seed=cut)
 
 
-@pytest.fixture(scope="module")
-def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
-    recording = Recording(tmp_path_factory.mktemp("recording"))
-    recording.run()
-    return recording
+def fail_a_sync(faults: Faults, number: int) -> int:
+    """Let one of the next syncs fail; return how many did."""
+    faults.arm(Calls.SYNC, 2 + number % 5, errno.EIO, sticky=False)
+    deadline = time.monotonic() + 0.2
+    while not faults.failed and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return faults.disarm()
 
 
 @pytest.fixture
@@ -105,9 +118,13 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("syncs_fail", [False, True], ids=["syncs work", "syncs fail now and then"])
 def test_what_was_promised_before_the_power_went_is_there_afterwards(
-    recording: Recording, folder: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, syncs_fail: bool
 ) -> None:
+    recording = Recording(tmp_path)
+    recording.run(syncs_fail=syncs_fail)
+    assert bool(recording.failed) == syncs_fail
     monkeypatch.setattr("node.storage.index.boot_id", lambda: "the boot after")
     for number, cut in enumerate(recording.cuts(CUTS)):
         for loss in (list(Loss)[number % len(Loss)], Loss.SOME):

@@ -59,10 +59,16 @@ class Client(threading.Thread):
 
 
 class Sender(Client):
-    """An SMTP session that pipelines: envelope and DATA in one segment, to one or several mailboxes."""
+    """An SMTP session that pipelines: envelope and DATA in one segment, to one or several mailboxes.
 
-    def __init__(self, port: int, name: str, mailboxes: tuple[str, ...], size: int = 200) -> None:
+    With `again`, it goes on after a temporary refusal of a mail.
+    """
+
+    def __init__(
+        self, port: int, name: str, mailboxes: tuple[str, ...], size: int = 200, *, again: bool = False
+    ) -> None:
         super().__init__(name)
+        self._again = again
         self._port = port
         self._mailboxes = mailboxes
         self._lines = b"x" * 70 + b"\r\n"
@@ -94,17 +100,18 @@ class Sender(Client):
         head = f"From: {sender}\r\nTo: {', '.join(to)}\r\nSubject: {name}\r\n\r\n{name}\r\n"
         self.book.tried |= {(one, name) for one in to}
         connection.sendall(head.encode() + self._lines + b".\r\n")
-        answer = self._expect(250)
-        self.book.promised(answer.split()[-1], {(one, name) for one in to})
+        answer = self._expect(250, *(451, 452) if self._again else ())
+        if answer.startswith("250"):
+            self.book.promised(answer.split()[-1], {(one, name) for one in to})
 
-    def _expect(self, code: int) -> str:
+    def _expect(self, *codes: int) -> str:
         """Read one reply; return its last line. Raises EOFError when it is another: the client gives up."""
         while True:
-            line = self._replies.readline()
-            if not line.startswith(str(code).encode()):
-                raise EOFError(f"{code} expected, got {line!r}")
-            if line[3:4] != b"-":
-                return line.decode()
+            line = self._replies.readline().decode()
+            if not line.startswith(tuple(map(str, codes))):
+                raise EOFError(f"{codes} expected, got {line!r}")
+            if line[3:4] != "-":
+                return line
 
 
 class Writer(Client):
