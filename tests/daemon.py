@@ -102,6 +102,10 @@ class Daemon:
             raise DaemonFailed(f"the daemon ended: {self.printed()}")
         return self.is_listening()
 
+    def is_listening_or_over(self) -> bool:
+        """Whether the doors can be connected to, or the process has ended."""
+        return (self.process is not None and self.process.poll() is not None) or self.is_listening()
+
     def is_listening(self) -> bool:
         """Whether both doors can be connected to."""
         try:
@@ -174,6 +178,14 @@ class Daemon:
             request.add_header("Content-Type", "application/json")
         with urllib.request.urlopen(request, timeout=60) as response:
             return json.loads(response.read())
+
+    def status(self, method: str, path: str, account: dict[str, Any], body: Any) -> int:
+        """The status of an answer, whatever it is."""
+        try:
+            self.request(method, path, account, body)
+        except urllib.error.HTTPError as error:
+            return error.code
+        return 201
 
     def documents(self, account: dict[str, Any]) -> dict[str, Any]:
         """All documents of an account's database by id."""

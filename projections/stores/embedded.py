@@ -309,13 +309,22 @@ class EmbeddedStore(StoreReader):
         old = self._path.resolve()
         with errors_of(self._path):
             await self._in_thread(_finish, fresh, old)
-            generations.replace(self._path, fresh)
-            retired = {self._reader, self._writer}
-            self._connect()
-        for connection in retired:
-            await self._in_thread(connection.close)
+            try:
+                generations.replace(self._path, fresh)
+            finally:
+                # Even one that failed, as the name may be in place but not durable: then both stay.
+                await self._follow_name(old)
         if old != self._path.resolve():
             generations.remove(old)
+
+    async def _follow_name(self, old: Path) -> None:
+        """Go over to the file that the path means now."""
+        if self._path.resolve() == old:
+            return
+        retired = {self._reader, self._writer}
+        self._connect()
+        for connection in retired:
+            await self._in_thread(connection.close)
 
     def _require_writable(self) -> None:
         if self._closed or self._readonly:
