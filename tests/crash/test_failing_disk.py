@@ -35,7 +35,7 @@ class Node:
     """A node on a disk that fails when it is told to."""
 
     def __init__(self, folder: Path) -> None:
-        self.daemon = Daemon(folder)
+        self.daemon = Daemon(folder, views__backoff_most_seconds=0.1, reactions__backoff_most_seconds=0.2)
         self.faults = Faults(folder / "faults")
         self.book = Book()
         self.environment = {
@@ -84,7 +84,7 @@ class Node:
         self.daemon.wait_for(lambda: self.document() == 201, "documents are not taken again")
         self.daemon.wait_for(self.daemon.settled, "accepted mail is not filed")
         settings = load(self.daemon.file).settings
-        check(settings, self.accounts, self.book)
+        check(settings, self.accounts, self.book, tidy=False)
         assert self.daemon.ask("status")["parked"] == 0
         self.daemon.kill()
         self.daemon.start()
