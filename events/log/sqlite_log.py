@@ -326,6 +326,9 @@ class _Store:
             self.recorder.create_table()
             self.writer = self._take(is_writer=True)
             self._reading = self._take(is_writer=False)
+            read_head(self._reading.raw)
+            # SQLite has made the write-ahead file by now. It syncs that name too, but goes on when it can't.
+            _sync_folder(path.parent)
         except BaseException:
             self.close()
             raise
@@ -356,11 +359,14 @@ class _Store:
 
 @failpoints.after("log-created")
 def _make_private(path: Path) -> None:
-    """Create the file readable by its owner only (SQLite's files beside it follow), its name durable."""
-    if path.exists():
-        return
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Create the file readable by its owner only; SQLite's files beside it follow."""
+    if not path.exists():
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _sync_folder(path: Path) -> None:
+    """Make the names in a folder durable. Raises OSError."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)
     finally:
