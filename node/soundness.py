@@ -7,6 +7,7 @@ no event names is what an interrupted write left, and harmless.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -14,9 +15,12 @@ import msgspec
 from events.errors import CorruptRecord, MailioError
 from events.event import Event, Recorded
 from events.log.clock import SystemClock
-from events.log.sqlite_log import BATCH, SqliteLog
+from events.log.codec import Codec
+from events.log.sqlite_log import BATCH, SqliteLog, bound_vault
 from events.mail import MailAccepted
 from events.mailbox import DocumentWritten, MessageFiled
+from node.crypto.envelope import Envelopes
+from node.crypto.vault import Vault, vault_path
 from node.storage.reading import BlobReader, verify_entries
 
 MOST_FAULTS = 1_000
@@ -59,6 +63,7 @@ class Soundness(msgspec.Struct, kw_only=True):
     events: int = 0
     bad: int | None = None
     blobs: int = 0
+    erased: int = 0
     remains: int = 0
     indexed: bool = True
     faults: list[StoredFault] = msgspec.field(default_factory=list)
@@ -72,11 +77,34 @@ class Soundness(msgspec.Struct, kw_only=True):
 async def examine_stores(data: Path) -> Soundness:
     """Check everything in log and blobs below a data folder. Raises Misconfigured when there is no log."""
     told = Soundness()
+    with _opened_vault(data, told) as vault:
+        await _examine(data, told, Codec(sealer=Envelopes(vault)) if vault else None)
+    return told
+
+
+@contextmanager
+def _opened_vault(data: Path, told: Soundness) -> Iterator[Vault | None]:
+    """The keys with which events say what they name; without them, only those that are not sealed do."""
+    vault: Vault | None = None
     try:
-        log = SqliteLog.open(data / "log.sqlite", SystemClock(), "verify", readonly=True, check=False)
+        vault = Vault.open_read_only(vault_path(data), bound_vault(data / "log.sqlite"))
+    except MailioError as error:
+        told.found(StoredFault(problem=str(error)))
+    try:
+        yield vault
+    finally:
+        if vault is not None:
+            vault.close()
+
+
+async def _examine(data: Path, told: Soundness, codec: Codec | None) -> None:
+    try:
+        log = SqliteLog.open(
+            data / "log.sqlite", SystemClock(), "verify", readonly=True, codec=codec, check=False
+        )
     except CorruptRecord as error:
         told.found(StoredFault(problem=str(error)))
-        return told
+        return
     try:
         await _check_log(log, told)
         reader = BlobReader.open(data / "blobs")
@@ -86,7 +114,6 @@ async def examine_stores(data: Path) -> Soundness:
             await reader.close()
     finally:
         await log.close()
-    return told
 
 
 async def _check_log(log: SqliteLog, told: Soundness) -> None:
@@ -117,7 +144,8 @@ def _bad_blobs(reader: BlobReader, folder: Path, told: Soundness) -> dict[str, s
     told.indexed = reader.index is not None
     bad = {}
     for step in verify_entries(folder, reader.index) if reader.index else ():
-        told.blobs += 1
+        told.blobs += not step.erased
+        told.erased += step.erased
         if step.problem:
             bad[step.name] = step.problem
     return bad

@@ -22,7 +22,7 @@ ALLOWED = (
     r"blobs/\d{6}\.seg",
     r"blobs/index\.sqlite(-wal|-shm|-state)?",
     r"checkpoints\.json",
-    r"keys/server\.json",
+    r"keys/(server\.json|vault\.sqlite)",
     r"log\.sqlite(-wal|-shm|\.lock|\.head)?",
     r"snapshots\.sqlite(-wal|-shm)?",
     r"views/(userdb|directory|statistics)\.sqlite(\.g\d+(-wal|-shm)?)?",
