@@ -32,7 +32,7 @@ def cases() -> Iterator[tuple[str, int]]:
         yield from ((name, hit) for hit in HITS if hit <= most)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("failpoint", "hit"), list(cases()))
 def test_nothing_promised_is_lost(tmp_path: Path, failpoint: str, hit: int) -> None:
     drill = Drill(tmp_path)

@@ -20,7 +20,7 @@ LATER = [name for name in failpoints.NAMES if name not in AT_FIRST_START]
 CHAINS = ([*AT_FIRST_START, *LATER[::2]], LATER[1::2])
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_node_that_dies_at_every_failpoint_keeps_all_its_promises(tmp_path: Path) -> None:
     folders = [tmp_path / str(number) for number, _ in enumerate(CHAINS)]
     with ThreadPoolExecutor(len(CHAINS)) as pool:
