@@ -6,7 +6,7 @@ PYTHON ?= python3
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-setup lint types unit docs fuzz bench clean
+.PHONY: help run test test-setup lint types unit docs fuzz crash bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -30,6 +30,13 @@ types: $(VENV)/dev.stamp ## Types
 
 unit: $(VENV)/dev.stamp ## The quick tests only
 	$(BIN)/python -m pytest tests/unit
+
+crash: test-setup ## Die at every failpoint, lose power, fail calls, thoroughly; FAILPOINT=… HIT=… goes one way
+ifdef FAILPOINT
+	FAILPOINT=$(FAILPOINT) HIT=$(HIT) $(BIN)/python -m pytest tests/crash/matrix.py
+else
+	THOROUGH=1 $(BIN)/python -m pytest tests/crash tests/crash/matrix.py
+endif
 
 docs: $(VENV)/dev.stamp ## Write the generated pages: configuration and commands
 	$(BIN)/python -m tests.docs

@@ -13,6 +13,7 @@ from actors.messages import Consult, Inspect
 from actors.runtime.aggregate import AggregateActor
 from events import mailbox
 from events.event import Recorded
+from events.log import failpoints
 from events.log.log import Clock, Log, Origin, SnapshotStore
 from events.mail import STREAM as MAIL_STREAM
 from events.mail import MailAccepted
@@ -133,6 +134,7 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
     def _origin(self, record: Recorded) -> Origin:
         return Origin(actor=f"{KIND}/{self.key}", cause=record.metadata, answers=True)
 
+    @failpoints.after("mail-read")
     async def _filing(self, record: Recorded, known: dict[str, Standing]) -> FileMessage:
         """Read an accepted mail, and ask the handshake book about its authors unless that is `known`."""
         accepted = record.event

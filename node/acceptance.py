@@ -24,6 +24,7 @@ from events.errors import (
     MalformedMessage,
     NotFound,
 )
+from events.log import failpoints
 from events.log.log import Clock, Log, Origin, Write
 from events.mail import MailAccepted, Recipient
 from events.mailbox import Mailbox
@@ -169,6 +170,7 @@ class Acceptance:
         assert isinstance(state, Mailbox)
         return state.used
 
+    @failpoints.after("mail-accepted")
     async def accept(
         self,
         facts: SessionFacts,

@@ -25,8 +25,9 @@ from actors.runtime.reaction import Dispatcher
 from events.errors import MailioError, Misconfigured
 from events.log.clock import SystemClock
 from events.log.codec import Codec
+from events.log.damage import lost_end
 from events.log.snapshots import SqliteSnapshots
-from events.log.sqlite_log import SqliteLog, bound_vault
+from events.log.sqlite_log import CHECKED_AT_START, SqliteLog, bound_vault
 from events.node import STREAM as NODE_STREAM
 from events.node import Restorations, evolve
 from node.acceptance import Acceptance
@@ -45,6 +46,7 @@ from node.erasure import Erasure
 from node.filing import report_filing
 from node.mime.reading import BlobMailReader
 from node.settings import Settings
+from node.soundness import blobs_of
 from node.storage.checkpoints import FileCheckpoints
 from node.storage.local import LocalBlobs
 from node.storage.sealed import SealedBlobs
@@ -138,13 +140,13 @@ class Core:
         return system
 
     def _dispatcher(self, data: Path) -> Dispatcher:
-        checkpoints = FileCheckpoints(data / CHECKPOINTS)
+        self.checkpoints = FileCheckpoints(data / CHECKPOINTS)
         return Dispatcher(
             DISPATCHER,
             self.log,
             self.actors,
             ROUTES,
-            checkpoints,
+            self.checkpoints,
             self.parking,
             self.settings.reactions,
             gives_way=lambda: self.acceptance.hurried,
@@ -197,6 +199,8 @@ class Core:
 
     async def start(self) -> None:
         """Let the runners, the dispatcher and the actors' sweeper go."""
+        await self._require_whole_log()
+        await self._name_lost_blobs()
         for record in await self.log.stream(NODE_STREAM):
             self.restorations = evolve(self.restorations, record.event)
         await self.views.prepare()
@@ -211,6 +215,31 @@ class Core:
             feed = self.views.feed_couchdb(name, couchdb.url, couchdb.prefix)
             self._tasks.append(asyncio.create_task(feed, name=f"couchdb {name}"))
         self._tasks.append(asyncio.create_task(self.erasure.resume(), name="erasure"))
+
+    async def _require_whole_log(self) -> None:
+        """See that nobody knows more events than the log has. Raises CorruptRecord.
+
+        Whoever follows the log was told only of what was durable. And a consumer that is ahead of a log
+        would pass over the next events in silence.
+        """
+        known = {f"view {name}": await store.checkpoint() for name, store in self.views.stores.items()}
+        known["checkpoints.json"] = await self.checkpoints.load(DISPATCHER)
+        for who, position in known.items():
+            if position > self.log.head:
+                raise lost_end(self.log.head, position, who)
+
+    async def _name_lost_blobs(self) -> None:
+        """Tell the operator which blobs of the newest events are missing or damaged: they were promised."""
+        for record in await self.log.read(max(0, self.log.head - CHECKED_AT_START), CHECKED_AT_START):
+            for name in blobs_of(record.event):
+                if self.segments.has_lost(name):
+                    _messages.error(
+                        "a blob is missing or damaged",
+                        blob=name,
+                        position=record.position,
+                        stream=record.stream,
+                        advice="restore the segments from a backup, then restart",
+                    )
 
     async def failed(self) -> None:
         """Wait until one of the node's own tasks fails, and raise its error."""

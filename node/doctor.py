@@ -29,8 +29,8 @@ from node.crypto.vault import Vault, vault_path
 from node.discovery.publishing import State as DnsState
 from node.discovery.publishing import survey_once
 from node.settings import Effective, Settings, host_and_port, load
-from node.storage.index import INDEX_FILE, BlobIndex
-from node.storage.reading import verify_entries
+from node.soundness import Soundness, examine_stores
+from node.storage.index import INDEX_FILE
 from node.stores import reading
 from node.verification import Show, nobody, verified
 from node.views import store_path
@@ -287,29 +287,34 @@ _CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
 
 
 def verify_stores(settings: Settings, kept: Sequence[Path] = (), show: Show = nobody) -> dict[str, Any]:
-    """Check every record's hash, every signed checkpoint and every blob; the report names the first bad one.
+    """Check every record's hash, every signed checkpoint, every blob, and that none is missing.
 
-    `kept` are files with checkpoints: the log is compared with the history that they stand for.
+    `kept` are files with checkpoints: the log is compared with the history that they stand for. The report
+    names each fault with position and stream, or blob, up to a number of them.
     """
     report = verified(settings, kept, show)
-    count, erased, damaged = _verified_blobs(settings.node.data / "blobs")
+    told = asyncio.run(examine_stores(settings.node.data))
+    blob = next((fault for fault in told.faults if fault.blob), None)
     return report | {
-        "blobs": count,
-        "erasedBlobs": erased,
-        "blobState": "every hash is right" if damaged is None else damaged,
-        "damaged": report["logDamaged"] or damaged is not None,
+        "log": report["log"] if report["firstBad"] is not None else _log_verdict(told),
+        "blobs": told.blobs,
+        "erasedBlobs": told.erased,
+        "blobState": f"{blob.blob}: {blob.problem}" if blob else _blob_verdict(told),
+        "damaged": report["logDamaged"] or bool(told.faults),
+        "faults": msgspec.to_builtins(told.faults),
     }
 
 
-def _verified_blobs(folder: Path) -> tuple[int, int, str | None]:
-    """Return how many blobs there are, how many were erased, and what is wrong with the first bad one."""
-    index = BlobIndex.open_read_only(folder / INDEX_FILE)
-    if index is None:
-        return 0, 0, f"{folder / INDEX_FILE} can't be read: the next start of the node makes it again"
-    count, erased, damaged = 0, 0, None
-    for step in verify_entries(folder, index):
-        count += not step.erased
-        erased += step.erased
-        if step.problem and damaged is None:
-            damaged = f"{step.name}: {step.problem}"
-    return count, erased, damaged
+def _log_verdict(told: Soundness) -> str:
+    if told.bad is not None:
+        return f"the first bad record is at position {told.bad}"
+    fault = next((fault for fault in told.faults if not fault.blob), None)
+    return fault.problem if fault else "every hash is right"
+
+
+def _blob_verdict(told: Soundness) -> str:
+    if not told.indexed:
+        return f"{INDEX_FILE} can't be read: the next start of the node makes it again"
+    if told.remains:
+        return f"every hash that counts is right; {told.remains} broken ones are of interrupted writes"
+    return "every hash is right"

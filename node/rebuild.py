@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from events.errors import Misconfigured, StorageUnavailable
+from events.log import failpoints
 from events.log.clock import SystemClock
 from events.log.sqlite_log import SqliteLog
 from node.settings import Settings
@@ -49,12 +50,11 @@ def rebuild_aside(settings: Settings, names: Sequence[str], show: Show) -> list[
     it is cancelled or fails, what was built is removed.
     """
     workers = min(len(names), os.cpu_count() or 1)
-    if workers < 2:
+    processes = _processes(workers) if workers > 1 else None
+    if processes is None:
         return [asyncio.run(_rebuild_aside(settings, name, show)) for name in names]
-    context = get_context("spawn")
-    progress: _Progress = context.SimpleQueue()
-    cancelled = context.Event()
-    with ProcessPoolExecutor(workers, context, _begin, (progress, cancelled)) as pool:
+    executor, progress, cancelled = processes
+    with executor as pool:
         futures = [pool.submit(_in_worker, settings, name) for name in names]
         try:
             while wait(futures, LOOK_SECONDS, FIRST_EXCEPTION).not_done:
@@ -65,6 +65,19 @@ def rebuild_aside(settings: Settings, names: Sequence[str], show: Show) -> list[
             cancelled.set()
             pool.shutdown(cancel_futures=True)
     return _outcomes(futures)
+
+
+def _processes(workers: int) -> tuple[ProcessPoolExecutor, _Progress, Event] | None:
+    """Return processes to work in, how they tell of progress, and what stops them; None without room for them."""
+    context = get_context("spawn")
+    try:
+        progress: _Progress = context.SimpleQueue()
+        cancelled = context.Event()
+        executor = ProcessPoolExecutor(workers, context, _begin, (progress, cancelled))
+    except OSError:
+        # Their semaphores are files in memory, which limits of the system may refuse.
+        return None
+    return executor, progress, cancelled
 
 
 def _outcomes(futures: Sequence[Future[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -150,6 +163,7 @@ async def _replace_damaged(data: Path, name: str) -> None:
         await log.close()
 
 
+@failpoints.after("rebuild-built")
 async def _build(  # noqa: PLR0917 - what is built, from what, beside what, where, and who is told
     view: View,
     log: SqliteLog,

@@ -55,9 +55,9 @@ def nobody(done: int, total: int) -> None:
 def verify_log(reader: LogReader, trusted: Collection[bytes], show: Show = nobody) -> LogReport:
     """Check every record and every checkpoint up to the first that is bad."""
     report = LogReport()
-    head = reader.head.position
     check = _Check(reader, trusted, report)
     try:
+        head = reader.head.position
         for page in reader.pages(upto=head):
             for row in page:
                 check.record(row)
@@ -67,7 +67,7 @@ def verify_log(reader: LogReader, trusted: Collection[bytes], show: Show = nobod
     except MailioError as error:
         check.found(report.sound + 1, str(error))
         return report
-    if reader.given > report.sound and reader.given > reader.head.position:
+    if reader.given > max(report.sound, head):
         gone = f"positions up to {reader.given} were given, and the newest records are gone"
         check.found(report.sound + 1, gone)
     return report

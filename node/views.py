@@ -67,6 +67,12 @@ def view_named(views: dict[str, View], name: str) -> View:
     return views[name]
 
 
+def _forget_swapped(aside: Path) -> None:
+    """Remove the name of a rebuilt view whose file has become the live one's, if a crash left it."""
+    if aside.is_symlink() and not aside.exists():
+        aside.unlink()
+
+
 class Views:
     """All views of one node, embedded stores open and runners going."""
 
@@ -82,6 +88,8 @@ class Views:
             name: EmbeddedStore.open(store_path(folder, name), revs_limit=revs_limit(name))
             for name in self.views
         }
+        for name in self.views:
+            _forget_swapped(aside_path(folder, name))
         self.couchdb: dict[str, CouchdbStore] = {}
         self.in_couchdb: set[str] = set()
         """Views that are fed into a CouchDB, whether it answers or not."""

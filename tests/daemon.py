@@ -77,21 +77,37 @@ class Daemon:
 
     def start(self, environment: dict[str, str] | None = None) -> Daemon:
         """Start the daemon and wait until both doors answer."""
+        self.spawn(environment)
+        self.wait_for(self._answers, "the daemon does not answer")
+        return self
+
+    def spawn(self, environment: dict[str, str] | None = None) -> None:
+        """Start the daemon and wait for nothing."""
+        self.process = self.popen("run", environment=environment)
+
+    def popen(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Begin a command of the command line; what it prints goes where the daemon prints."""
         with self.output.open("ab") as output:
-            self.process = subprocess.Popen(
-                [*COMMAND, "--config", str(self.file), "run"],
+            return subprocess.Popen(
+                [*COMMAND, "--config", str(self.file), *arguments],
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
                 env=os.environ | (environment or {}),
                 cwd=Path(__file__).parent.parent,
             )
-        self.wait_for(self._answers, "the daemon does not answer")
-        return self
 
     def _answers(self) -> bool:
         if self.process is None or self.process.poll() is not None:
             raise DaemonFailed(f"the daemon ended: {self.printed()}")
+        return self.is_listening()
+
+    def is_listening_or_over(self) -> bool:
+        """Whether the doors can be connected to, or the process has ended."""
+        return (self.process is not None and self.process.poll() is not None) or self.is_listening()
+
+    def is_listening(self) -> bool:
+        """Whether both doors can be connected to."""
         try:
             for port in (self.http_port, self.smtp_port):
                 socket.create_connection(("127.0.0.1", port), 1).close()
@@ -162,6 +178,14 @@ class Daemon:
             request.add_header("Content-Type", "application/json")
         with urllib.request.urlopen(request, timeout=60) as response:
             return json.loads(response.read())
+
+    def status(self, method: str, path: str, account: dict[str, Any], body: Any) -> int:
+        """The status of an answer, whatever it is."""
+        try:
+            self.request(method, path, account, body)
+        except urllib.error.HTTPError as error:
+            return error.code
+        return 201
 
     def documents(self, account: dict[str, Any]) -> dict[str, Any]:
         """All documents of an account's database by id."""

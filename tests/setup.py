@@ -42,6 +42,7 @@ NEEDS = (
         "an SMTP client, with STARTTLS",
         ("perl", "-MNet::SSLeay", "-e1"),
     ),
+    Need("gcc", ("gcc", "libc6-dev"), "the library that plays a failing disk"),
     Need("smtp-source", ("postfix",), "load, and Postfix as the peer of the benchmarks"),
 )
 

@@ -33,6 +33,7 @@ from actors.runtime.activation import ActorSystem, Name
 from actors.runtime.parking import Parking, describe
 from events.errors import AlreadyAnswered, Busy, Gone, MailioError
 from events.event import Recorded
+from events.log import failpoints
 from events.log.log import Log, Origin
 from events.parking import Park
 
@@ -243,6 +244,7 @@ class Dispatcher:
             self._water = LowWater(position)
             await self._save_checkpoint()
 
+    @failpoints.after("reaction-appended")
     async def redispatch(self, record: Recorded, kind: str, key: str) -> None:
         """Let one actor react once, for an operator who retries what was parked. Raises the actor's error."""
         targets = self._route(record) if (kind, key) == NOBODY else [(kind, key)]
@@ -339,6 +341,7 @@ class Dispatcher:
         self._water.finish(entry)
         self._moved()
 
+    @failpoints.after("reactions-appended")
     async def _react_together(self, target: Name, records: tuple[Recorded, ...]) -> bool:
         """Tell one actor several events at once; False when they have to be told one by one."""
         try:

@@ -63,6 +63,14 @@ def record_hash(  # noqa: PLR0917 - the fields in their stored order; called onc
     ).digest()
 
 
+def expected_hash(previous: bytes, row: Row) -> bytes | None:
+    """Return the hash that a stored row should have; None when a field is not even of its type."""
+    try:
+        return record_hash(previous, *row[:6])
+    except (AttributeError, TypeError, struct.error):
+        return None
+
+
 def verify(rows: Iterable[Row], previous: bytes = GENESIS, after: int = 0) -> int | None:
     """Return the first position that is missing or does not hash to what it says, or None if all is well.
 
@@ -70,7 +78,7 @@ def verify(rows: Iterable[Row], previous: bytes = GENESIS, after: int = 0) -> in
     """
     for row in rows:
         after += 1
-        if row[0] != after or record_hash(previous, *row[:6]) != row[6]:
+        if row[0] != after or expected_hash(previous, row) != row[6]:
             return after
         previous = row[6]
     return None

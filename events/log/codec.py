@@ -144,7 +144,7 @@ class Codec:
                 software=state.software,
                 imported=state.imported.hex(),
             )
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, TypeError, AttributeError) as error:
             raise CorruptRecord("the log is damaged", f"{topic} at position {position}: {error}") from error
         return Recorded(
             position=position, stream=stream, version=version, event=event, metadata=metadata, hash=digest

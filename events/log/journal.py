@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from events.errors import AlreadyAnswered, Conflict, StorageUnavailable, VersionConflict
+from events.errors import AlreadyAnswered, Conflict, VersionConflict
 from events.event import Recorded
+from events.log import failpoints
 from events.log.chain import Row, record_hash
 from events.log.codec import Codec
+from events.log.damage import translated
 from events.log.entry import Draft, Entry
 from events.log.log import ANY_VERSION
 from events.log.sqlite import INSERT, SELECT, Head, LogConnection, read_head
+from events.log.witness import Witness
 
 VERSIONS_KEPT: Final = 100_000
 """Streams whose version is remembered (about 20 MB); one that is not costs an index look-up."""
@@ -26,11 +29,12 @@ _SELECT_RANGE = f"{SELECT} WHERE position >= ? ORDER BY position LIMIT ?"
 class SqliteJournal:
     """`events.log.group_commit.Journal` over the one writing connection of a log file."""
 
-    def __init__(self, connection: LogConnection, codec: Codec) -> None:
+    def __init__(self, connection: LogConnection, codec: Codec, witness: Witness) -> None:
         self._connection = connection.raw
         self._connection.row_factory = None
         self._cursor = self._connection.cursor()
         self._codec = codec
+        self._witness = witness
         self._versions: dict[str, int] = {}
         with self._storage():
             self._head = read_head(self._connection)
@@ -44,6 +48,7 @@ class SqliteJournal:
             self._connection.execute("BEGIN IMMEDIATE")
         self._clean = False
 
+    @failpoints.after("event-inserted")
     def write(self, entry: Entry) -> list[Recorded]:
         """Insert an entry whole, or nothing of it.
 
@@ -59,17 +64,19 @@ class SqliteJournal:
             self._check_unanswered(entry)
             raise Conflict("already there", f"event id {entry.first_id.hex()} is taken") from error
         except sqlite3.Error as error:
-            raise _unavailable(error) from error
+            raise translated(error, "written") from error
         if len(self._versions) > VERSIONS_KEPT:
             self._versions.clear()
         self._versions.update(versions)
         self._head = Head(records[-1].position, records[-1].hash)
         return records
 
+    @failpoints.after("event-committed")
     def commit(self) -> None:
         """Make the transaction durable."""
         with self._storage():
             self._connection.execute("COMMIT")
+        self._witness.note(self._head)
         self._clean = True
 
     def recover(self) -> None:
@@ -149,11 +156,7 @@ class SqliteJournal:
         try:
             yield
         except sqlite3.Error as error:
-            raise _unavailable(error) from error
-
-
-def _unavailable(error: sqlite3.Error) -> StorageUnavailable:
-    return StorageUnavailable("the log cannot be written now", repr(error))
+            raise translated(error, "written") from error
 
 
 def _recorded(draft: Draft, position: int, stream: str, version: int, digest: bytes) -> Recorded:

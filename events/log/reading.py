@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
-from events.errors import Misconfigured, StorageUnavailable
+from events.errors import Misconfigured
 from events.log.chain import GENESIS, Row
+from events.log.damage import translated
 from events.log.sqlite import SELECT, SELECT_HEAD, Head, check_format, connect
 
 PAGE_ROWS: Final = 500
@@ -31,7 +32,7 @@ _SEQUENCE: Final = "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
 class LogReader:
     """Reads one log file, also while a node writes to it. Blocks; a page takes some milliseconds.
 
-    All methods raise StorageUnavailable when the file can't be read now.
+    All methods raise StorageUnavailable when the file can't be read now, CorruptRecord when it is damaged.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -169,7 +170,7 @@ class LogReader:
         try:
             yield
         except sqlite3.Error as error:
-            raise StorageUnavailable("the log cannot be read now", repr(error)) from error
+            raise translated(error, "read") from error
 
 
 def _text(stored: bytes) -> str:

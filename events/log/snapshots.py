@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from events.errors import Misconfigured, StorageUnavailable
+from events.log import failpoints
 
 _DIGEST_BYTES: Final = 16
 _TABLE: Final = "snapshots_1"
@@ -46,6 +47,7 @@ class SqliteSnapshots:
             return None
         return row[0], row[2]
 
+    @failpoints.after("snapshot-taken")
     async def save(self, stream: str, version: int, schema: int, state: bytes) -> None:
         """Keep `state` as the fold of the stream's first `version` events.
 

@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 from eventsourcing.persistence import PersistenceError
 
 from events.errors import CorruptRecord, Forbidden, Misconfigured, StorageUnavailable
 from events.event import Recorded
+from events.log import failpoints
 from events.log.chain import GENESIS, Row, verify
 from events.log.codec import Codec
+from events.log.damage import damaged, is_damage, is_foreign, lost_end, other_log, translated
 from events.log.entry import joined, prepare
 from events.log.group_commit import GroupCommitter
 from events.log.journal import SqliteJournal
@@ -24,6 +25,7 @@ from events.log.log import Clock, Origin, Write
 from events.log.ownership import Ownership
 from events.log.sqlite import (
     SELECT,
+    Head,
     LogConnection,
     LogDatastore,
     LogRecorder,
@@ -35,6 +37,8 @@ from events.log.sqlite import (
     read_vault,
 )
 from events.log.tail import Tail
+from events.log.verification import ChainCheck, Fault, Verified, checked, inconsistencies
+from events.log.witness import Witness, last_seen
 
 BATCH: Final = 500
 """Records per reading step; between steps other work gets its turn (a step takes about 3 ms)."""
@@ -54,24 +58,26 @@ _SELECT_STREAM = (
 _SELECT_AFTER = f"{SELECT} WHERE position > ? ORDER BY position LIMIT ?"
 _SELECT_WINDOW = f"{SELECT} WHERE position > ? AND position <= ?"
 _SELECT_HASH = "SELECT hash FROM events WHERE position = ?"
-_SELECT_SEQUENCE = "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
-
-
-class Verified(msgspec.Struct, frozen=True):
-    """How far a verification is: all is well up to `position`; `bad` is the first position that is not."""
-
-    position: int
-    head: int
-    bad: int | None = None
+_SELECT_END = (
+    "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0), "
+    "coalesce((SELECT max(position) FROM events), 0)"
+)
 
 
 class SqliteLog:
     """`events.log.log.Log` in one file. Use it from one event loop."""
 
-    def __init__(
-        self, reader: sqlite3.Connection, codec: Codec, clock: Clock, software: str, store: _Store | None
+    def __init__(  # noqa: PLR0917 - what `open` found, told once
+        self,
+        path: Path,
+        reader: sqlite3.Connection,
+        codec: Codec,
+        clock: Clock,
+        software: str,
+        store: _Store | None,
     ) -> None:
         """Use `open` instead."""
+        self._path = path
         self._reader = reader
         self._codec = codec
         self._clock = clock
@@ -81,30 +87,42 @@ class SqliteLog:
         self._closing = False
         self._committer: GroupCommitter | None = None
         if store is not None:
-            journal = SqliteJournal(store.writer, codec)
+            journal = SqliteJournal(store.writer, codec, store.witness)
             self._committer = GroupCommitter(journal, self._tail.publish)
 
     @classmethod
+    @failpoints.after("log-opened")
     def open(
-        cls, path: Path, clock: Clock, software: str, *, readonly: bool = False, codec: Codec | None = None
+        cls,
+        path: Path,
+        clock: Clock,
+        software: str,
+        *,
+        readonly: bool = False,
+        codec: Codec | None = None,
+        check: bool = True,
     ) -> SqliteLog:
         """Open the log file `path`, or make it if its folder exists and `readonly` is not asked for.
 
         `software` is the version that will be written into every record. A read-only log stands beside a
         running daemon. A `codec` with a sealer binds the log to its vault. Raises Misconfigured (in use, not
-        a log, newer format, no access, another vault), CorruptRecord when the newest records do not hash to
-        what they say.
+        a log, newer format, no access, another vault), CorruptRecord when the file is damaged, the newest
+        records do not hash to what they say, or acknowledged ones are missing. Without `check`, only what
+        keeps the log from being opened: for `verify`.
         """
+        # Read first: a daemon that writes meanwhile notes what this reader then sees.
+        seen = last_seen(path)
         with _opening(path):
             store = None if readonly else _Store(path)
             reader = None
             try:
                 reader = store.reader if store else connect(str(path), readonly=True)
                 check_format(reader, str(path))
-                _check_tail(reader)
+                if check:
+                    _check_tail(reader, seen)
                 if codec is not None and codec.sealer is not None:
                     _check_vault(store.writer.raw if store else None, reader, codec.sealer.vault)
-                return cls(reader, codec or Codec(), clock, software, store)
+                return cls(path, reader, codec or Codec(), clock, software, store)
             except BaseException:
                 if store is not None:
                     store.close()
@@ -160,6 +178,7 @@ class SqliteLog:
         while left is None or left > 0:
             wanted = BATCH if left is None else min(left, BATCH)
             found = self._select(_SELECT_STREAM, name, after, wanted)
+            _require_consecutive(f"stream {name}, version", after, [record.version for record in found])
             records += found
             if len(found) < wanted:
                 break
@@ -195,6 +214,7 @@ class SqliteLog:
         while len(records) < limit:
             wanted = min(limit - len(records), BATCH)
             found = self._select(_SELECT_AFTER, after, wanted)
+            _require_consecutive("position", after, [record.position for record in found])
             records += found
             if len(found) < wanted:
                 break
@@ -216,21 +236,32 @@ class SqliteLog:
                 await self._tail.wait_beyond(after)
 
     async def verify(self, batch: int = BATCH) -> AsyncIterator[Verified]:
-        """Check the whole chain, telling how far it is; the last value has `bad` set if a record is."""
-        position, digest, head = 0, GENESIS, self.head
-        while position < head:
-            rows = self._rows(_SELECT_AFTER, position, batch)
-            bad = verify(rows, digest, position) if rows else position + 1
-            if bad is not None:
-                yield Verified(bad - 1, head, bad)
+        """Check the whole chain, then the file; name everything that is wrong. Raises CorruptRecord when
+        not even the end of the log can be found.
+        """
+        chain, head, bad = ChainCheck(), self.head, None
+        while True:
+            last = min(chain.position + batch, head)
+            faults = list(checked(chain, self._rows, self._raw, last))
+            bad = bad or next((fault.position for fault in faults), None)
+            if last == head:
+                faults += await asyncio.to_thread(lambda: list(self._of_the_file()))
+            yield Verified(last, head, bad, tuple(faults))
+            if last == head:
                 return
-            position, digest = rows[-1].position, rows[-1].hash
-            yield Verified(position, head)
             await asyncio.sleep(0)
 
     def forget_recent(self) -> None:
         """Let go of the newest records in memory: whoever reads them now sees what the store says."""
         self._tail.forget()
+
+    def _of_the_file(self) -> Iterator[Fault]:
+        """What is wrong with the end of the log, and with its file."""
+        try:
+            _check_end(self._reader, last_seen(self._path))
+        except CorruptRecord as error:
+            yield Fault(0, "", str(error))
+        yield from (Fault(0, "", text) for text in inconsistencies(self._reader))
 
     async def close(self) -> None:
         """Refuse new appends, wait for those under way, end the subscriptions, release the store."""
@@ -267,8 +298,11 @@ class SqliteLog:
         """Read to the end at once: an open read would keep the write-ahead file from being reused."""
         if self._tail.closed:
             raise StorageUnavailable("the log is closed")
+        return [Row(*row) for row in self._raw(statement, *params)]
+
+    def _raw(self, statement: str, *params: str | int) -> list[Any]:
         with _reading():
-            return [Row(*row) for row in self._reader.execute(statement, params)]
+            return self._reader.execute(statement, params).fetchall()
 
 
 class _Store:
@@ -283,6 +317,7 @@ class _Store:
         self._datastore: LogDatastore | None = None
         try:
             _make_private(path)
+            self.witness = Witness(path)
             probe = connect(str(path))
             try:
                 check_format(probe, str(path))
@@ -293,6 +328,9 @@ class _Store:
             self.recorder.create_table()
             self.writer = self._take(is_writer=True)
             self._reading = self._take(is_writer=False)
+            read_head(self._reading.raw)
+            # SQLite has made the write-ahead file by now. It syncs that name too, but goes on when it can't.
+            _sync_folder(path.parent)
         except BaseException:
             self.close()
             raise
@@ -305,6 +343,8 @@ class _Store:
             for connection in self._held():
                 self._datastore.pool.put_connection(connection)
             self._datastore.close()
+        if "witness" in self.__dict__:
+            self.witness.close()
         self._ownership.release()
 
     def _take(self, *, is_writer: bool) -> LogConnection:
@@ -319,32 +359,49 @@ class _Store:
                 yield self.__dict__[name]
 
 
+@failpoints.after("log-created")
 def _make_private(path: Path) -> None:
-    """Create the file readable by its owner only (SQLite's files beside it follow), its name durable."""
-    if path.exists():
-        return
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Create the file readable by its owner only; SQLite's files beside it follow."""
+    if not path.exists():
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _sync_folder(path: Path) -> None:
+    """Make the names in a folder durable. Raises OSError."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
 
 
-def _check_tail(reader: sqlite3.Connection) -> None:
+def _check_tail(reader: sqlite3.Connection, seen: Head | None) -> None:
     """Verify the newest records, and that none is missing behind them. Raises CorruptRecord."""
     head = read_head(reader).position
-    (given,) = reader.execute(_SELECT_SEQUENCE).fetchone() or (0,)
-    if given != head:
-        raise CorruptRecord(
-            "the log is damaged", f"positions up to {given} were given, the last found is {head}"
-        )
+    _check_end(reader, seen)
     after = max(0, head - CHECKED_AT_START)
     previous = reader.execute(_SELECT_HASH, (after,)).fetchone() if after else (GENESIS,)
     rows = [Row(*row) for row in reader.execute(_SELECT_AFTER, (after, CHECKED_AT_START))]
-    bad = verify(rows, previous[0], after) if previous else after
+    if previous is None:
+        raise damaged(f"the record at position {after} is missing")
+    bad = verify(rows, previous[0], after)
     if bad is not None:
-        raise CorruptRecord("the log is damaged", f"the record at position {bad} is not what was written")
+        stream = next((row.stream for row in rows if row.position == bad), "unknown")
+        raise damaged(f"position {bad}, stream {stream}: the record is not what was written")
+
+
+def _check_end(reader: sqlite3.Connection, seen: Head | None) -> None:
+    """Compare the end of the log with what is known of it elsewhere. Raises CorruptRecord."""
+    given, head = reader.execute(_SELECT_END).fetchone()
+    if given != head:
+        raise damaged(f"positions up to {given} were given, the last found is {head}")
+    if seen is None:
+        return
+    if seen.position > head:
+        raise lost_end(head, seen.position, "log.sqlite.head")
+    found = reader.execute(_SELECT_HASH, (seen.position,)).fetchone() if seen.position else None
+    if found is not None and found[0] != seen.hash:
+        raise other_log(seen.position)
 
 
 def _check_vault(writer: sqlite3.Connection | None, reader: sqlite3.Connection, vault: str) -> None:
@@ -370,12 +427,24 @@ def bound_vault(path: Path) -> str:
             reader.close()
 
 
+def _require_consecutive(what: str, after: int, numbers: Sequence[int]) -> None:
+    """Records that are missing in between were there once. Raises CorruptRecord."""
+    for number in numbers:
+        if number != after + 1:
+            raise damaged(f"{what} {after + 1} is missing, {number} follows")
+        after = number
+
+
 @contextmanager
 def _opening(path: Path) -> Iterator[None]:
     """What goes wrong on opening is for the operator to put right."""
     try:
         yield
-    except (sqlite3.Error, PersistenceError, OSError) as error:
+    except sqlite3.DatabaseError as error:
+        if is_damage(error) and not is_foreign(error):
+            raise damaged(f"{path}: {error}") from error
+        raise Misconfigured(f"cannot open the log {path}: {error}") from error
+    except (PersistenceError, OSError) as error:
         raise Misconfigured(f"cannot open the log {path}: {error}") from error
 
 
@@ -384,4 +453,4 @@ def _reading() -> Iterator[Any]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StorageUnavailable("the log cannot be read now", repr(error)) from error
+        raise translated(error, "read") from error

@@ -41,10 +41,9 @@ class AdminDoor:
 
     async def start(self) -> None:
         """Listen. The log's lock says that no other daemon is alive, so a leftover socket goes."""
-        with contextlib.suppress(FileNotFoundError):
-            self._path.unlink()
         await self._runner.setup()
         try:
+            self._path.unlink(missing_ok=True)
             await web.UnixSite(self._runner, str(self._path)).start()
         except OSError as error:
             raise Misconfigured(f"{self._path}: the operator's socket can't be made: {error}") from error
@@ -53,7 +52,7 @@ class AdminDoor:
     async def close(self) -> None:
         """Stop listening and remove the socket."""
         await self._runner.cleanup()
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             self._path.unlink()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:

@@ -112,6 +112,9 @@ def _print_report(report: dict[str, Any]) -> None:
     lines.append(f"blobs: {report['blobs']} blobs{erased}, {report['blobState']}")
     for line in lines:
         console.print(printable(line), markup=False, soft_wrap=True)
+    rows = [(f["position"] or "", f["stream"], f["blob"][:16], f["problem"]) for f in report["faults"]]
+    if rows:
+        print_table(("position", "stream", "blob", "what is wrong"), rows, "")
 
 
 def mailbox(

@@ -20,6 +20,7 @@ from nacl.signing import SigningKey, VerifyKey
 
 from events.errors import InvalidInput, MailioError, Misconfigured
 from events.identity import Did, mailio_address, mailio_did
+from events.log import failpoints
 from node.crypto.base64_text import from_base64, to_base64
 
 KEY_FILE_TYPE: Final = "mailio_server_keys_ed25519"
@@ -135,6 +136,7 @@ def load_server_keys(path: Path) -> ServerKeys:
     return _keys_of(path, content)
 
 
+@failpoints.after("keys-written")
 def create_server_keys(path: Path, now: int, seed: bytes | None = None) -> ServerKeys:
     """Make new keys at `now` (ms) and write their file, readable by its owner only, synced to disk.
 
@@ -153,7 +155,12 @@ def create_server_keys(path: Path, now: int, seed: bytes | None = None) -> Serve
 
 
 def load_or_create_server_keys(path: Path, now: int) -> ServerKeys:
-    """Read the key file, or make it at the first start. Raises Misconfigured."""
+    """Read the key file, or make it at the first start. Raises Misconfigured.
+
+    What a crash left of making it goes: it holds a private key.
+    """
+    for aside in path.parent.glob(f".{path.name}.*"):
+        aside.unlink(missing_ok=True)
     return load_server_keys(path) if os.path.lexists(path) else create_server_keys(path, now)
 
 
@@ -199,15 +206,20 @@ def _write_new_private_file(path: Path, data: bytes) -> None:
     aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
+        _fill(descriptor, data)
         os.link(aside, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
             aside.unlink()
     _sync_directory(path.parent)
+
+
+@failpoints.after("key-aside-written")
+def _fill(descriptor: int, data: bytes) -> None:
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -303,7 +303,9 @@ def _connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
     if not readonly:
         # No write-ahead log: what is deleted would live on in it. A rolled-back page may not either.
         connection.execute("PRAGMA journal_mode = DELETE")
-        connection.execute("PRAGMA synchronous = FULL")
+        # Not FULL: a journal whose removal is not synced comes back with a power loss, and takes the key with
+        # it that events were sealed with by then.
+        connection.execute("PRAGMA synchronous = EXTRA")
         connection.execute("PRAGMA secure_delete = ON")
     return connection
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 import structlog
 
 from events.errors import StorageUnavailable
+from events.log import failpoints
 from events.log.log import Clock
 from events.mail import Recipient
 from node.smtp.actions import DETAILS, Accept, Action, Admit, Close, Note, Send, StartTls, Transition
@@ -226,6 +227,7 @@ class Connection(asyncio.Protocol):
         self._asked_at = self._door.clock.now()
         self._task = self._loop.create_task(self._answer(question, type(action).__name__.lower()))
 
+    @failpoints.after("session-answered")
     async def _answer(self, question: Awaitable[Recipient | str], port: str) -> None:
         """Await a port and bring its outcome to the session."""
         outcome: Recipient | str | Exception

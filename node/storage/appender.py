@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from events.errors import StorageUnavailable
+from events.log import failpoints
 from node.storage.segments import Place, header, segment_path
 
 SEGMENT_BYTES = 256 << 20
@@ -43,6 +44,7 @@ class Appender:
         self.segment = segment
         self.end = end
 
+    @failpoints.after("blob-synced")
     def append(self, records: Sequence[tuple[bytes, bytes]]) -> list[Place]:
         """Write (digest, body) records and sync them; return their places in the same order.
 
@@ -70,8 +72,9 @@ class Appender:
         elif self._fd < 0:
             self._open(self.segment, self.end, os.O_CREAT)
 
+    @failpoints.after("segment-begun")
     def _open(self, segment: int, end: int, flags: int) -> None:
-        fd = os.open(segment_path(self._folder, segment), os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
+        fd = self._created(segment, flags)
         self.close()
         self._fd, self.segment, self.end, self._spoilt = fd, segment, end, False
         # The name must be as durable as the content, or a power loss takes the whole segment.
@@ -80,6 +83,10 @@ class Appender:
         except OSError:
             self._spoilt = True
             raise
+
+    @failpoints.after("segment-created")
+    def _created(self, segment: int, flags: int) -> int:
+        return os.open(segment_path(self._folder, segment), os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
 
     def _lay_out(self, records: Sequence[tuple[bytes, bytes]]) -> tuple[list[Place], list[bytes]]:
         places: list[Place] = []
@@ -104,6 +111,7 @@ class Appender:
             self._spoilt = True
             raise
 
+    @failpoints.after("blob-written")
     def _write_all(self, buffers: Sequence[bytes], offset: int) -> int:
         left: list[memoryview] = [memoryview(buffer) for buffer in buffers if buffer]
         while left:

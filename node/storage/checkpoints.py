@@ -6,6 +6,8 @@ from pathlib import Path
 
 import msgspec
 
+from events.log import failpoints
+
 
 class FileCheckpoints:
     """A `CheckpointStore` in one JSON file, replaced whole.
@@ -23,12 +25,17 @@ class FileCheckpoints:
         """Return the position last saved under this name, 0 for a new one."""
         return self._positions.get(name, 0)
 
+    @failpoints.after("checkpoint-moved")
     async def save(self, name: str, position: int) -> None:
         """Keep the position."""
         self._positions[name] = position
+        self._written_aside().replace(self._path)
+
+    @failpoints.after("checkpoint-written")
+    def _written_aside(self) -> Path:
         aside = self._path.with_suffix(".new")
         aside.write_bytes(msgspec.json.encode(self._positions))
-        aside.replace(self._path)
+        return aside
 
 
 def read_checkpoints(path: Path) -> dict[str, int]:

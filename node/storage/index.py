@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from events.errors import StorageUnavailable
+from events.log import failpoints
 from node.storage.appender import sync_folder
 from node.storage.segments import HEADER_SIZE, Place
 
@@ -71,6 +72,7 @@ class BlobIndex:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._path = path
         self._connection = connection
+        self._damaged = False
         self.segment = 0
         self.offset = 0
 
@@ -117,6 +119,7 @@ class BlobIndex:
             raise self._unavailable(error) from error
         return None if row is None else _entry(name, *row)
 
+    @failpoints.after("index-written")
     def add(self, entries: Sequence[Entry], segment: int, offset: int) -> None:
         """Add entries (the newest place of a name stands) and move the mark, in one transaction."""
         try:
@@ -130,6 +133,14 @@ class BlobIndex:
                 self._connection.execute("ROLLBACK")
             raise self._unavailable(error) from error
         self.segment, self.offset = segment, offset
+
+    def mark_segment_lost(self, segment: int) -> int:
+        """Remember that all blobs of a segment are bad; return how many they are."""
+        try:
+            sql = "UPDATE blob SET damaged = 1 WHERE segment = ?"
+            return self._connection.execute(sql, (segment,)).rowcount
+        except sqlite3.Error as error:
+            raise self._unavailable(error) from error
 
     def mark_damaged(self, name: bytes) -> None:
         """Remember that a blob's bytes are bad, so that the same content is stored anew when it comes."""
@@ -182,6 +193,9 @@ class BlobIndex:
 
     def close_synced(self) -> None:
         """Sync and close, so that also the next run of the system believes it. The writer's way."""
+        if self._damaged:
+            self.close()
+            return
         try:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._connection.close()
@@ -195,13 +209,25 @@ class BlobIndex:
             self._connection.close()
             raise self._unavailable(error) from error
 
+    @failpoints.after("index-inserted")
     def _insert(self, entries: Sequence[Entry]) -> None:
         values = ",".join(["(?,?,?,?,?)"] * len(entries))
         flat = [value for e in entries for value in (e.name, *e.place, e.state)]
         self._connection.execute(f"INSERT OR REPLACE INTO blob VALUES {values}", flat)  # noqa: S608 - only marks
 
     def _unavailable(self, error: Exception) -> StorageUnavailable:
-        return StorageUnavailable("storage is not available now", f"{self._path}: {error}")
+        """Tell the operator. A damaged index is never believed again: the next start makes it anew."""
+        told = f"{self._path}: {error}"
+        if isinstance(error, sqlite3.Error) and _is_damage(error):
+            self._damaged = True
+            _beside(self._path, "-state").unlink(missing_ok=True)
+            told += ": restart the node, which makes this index again from the segments"
+        return StorageUnavailable("storage is not available now", told)
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    code = int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)) & 0xFF
+    return code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -227,12 +253,18 @@ def _is_trusted(path: Path) -> bool:
     return path.exists() and mark in (_CLOSED, boot_id()) and mark != ""
 
 
+@failpoints.after("mark-replaced")
 def _write_mark(path: Path, mark: str) -> None:
     """Replace the mark beside the index durably; it says who may believe the index."""
     fresh = _beside(path, "-state.new")
-    with fresh.open("w", encoding="ascii") as file:
+    _write_aside(fresh, mark)
+    fresh.replace(_beside(path, "-state"))
+    sync_folder(path.parent)
+
+
+@failpoints.after("mark-written")
+def _write_aside(path: Path, mark: str) -> None:
+    with path.open("w", encoding="ascii") as file:
         file.write(mark)
         file.flush()
         os.fsync(file.fileno())
-    fresh.replace(_beside(path, "-state"))
-    sync_folder(path.parent)

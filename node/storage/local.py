@@ -19,6 +19,7 @@ import msgspec
 import structlog
 
 from events.errors import Busy, CorruptRecord, NotFound, StorageUnavailable
+from events.log import failpoints
 from node.storage.appender import SEGMENT_BYTES, Appender, Sync, sync_folder
 from node.storage.blobs import Doomed, Erasure, is_blob_name
 from node.storage.erasing import find_doomed, overwrite
@@ -160,6 +161,7 @@ class LocalBlobs:
         entry = self._find(name)
         return None if entry is None or entry.erased else entry.place.length
 
+    @failpoints.after("blobs-closed")
     async def close(self) -> None:
         """Finish what is being written, then release the files."""
         self._closed = True
@@ -181,6 +183,11 @@ class LocalBlobs:
         digest = bytes.fromhex(name)
         place = self._fresh.get(digest)
         return Entry(digest, place) if place else self._index.find(digest)
+
+    def has_lost(self, name: str) -> bool:
+        """Whether a blob is missing or known to be damaged; one that was erased is neither."""
+        entry = self._find(name)
+        return entry is None or entry.damaged
 
     def _is_stored(self, digest: bytes) -> bool:
         if digest in self._fresh:

@@ -65,6 +65,7 @@ def verify_entries(folder: Path, index: BlobIndex) -> Iterator[Verified]:
         problem, gone = "", False
         try:
             read_record(folder, entry.name, entry.place)
+            problem = _header_problem(folder, entry)
         except Gone:
             gone = True
         except MailioError as error:
@@ -120,15 +121,28 @@ class _Ahead:
             self._last = Place(place.segment, place.offset + body - HEADER_SIZE, parsed[1])
 
 
+def _header_problem(folder: Path, entry: Entry) -> str:
+    """Say what is wrong with a header: the index can do without it, but could not be made again from it."""
+    place = entry.place
+    fd = os.open(segment_path(folder, place.segment), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        found = parse_header(os.pread(fd, HEADER_SIZE, place.offset))
+    finally:
+        os.close(fd)
+    sound = found is not None and (found.digest, found.length) == (entry.name, place.length)
+    return "" if sound else _corrupt(entry.name, place, "the record's header has changed").private
+
+
 class BlobReader:
     """Reads the blobs of a folder that another process may be writing to.
 
-    What the writer has not indexed yet is found by walking the end of the segments.
+    What the writer has not indexed yet is found by walking the end of the segments. `index` is None when
+    there is none to believe: then all segments are walked.
     """
 
     def __init__(self, folder: Path, index: BlobIndex | None) -> None:
         self._folder = folder
-        self._index = index
+        self.index = index
         self._tail: dict[bytes, Place] = {}
         self._mark = (0, 0)
         self._ahead = _Ahead()
@@ -166,14 +180,14 @@ class BlobReader:
 
     async def close(self) -> None:
         """Release the index."""
-        if self._index is not None:
-            self._index.close()
+        if self.index is not None:
+            self.index.close()
 
     def _find(self, name: str) -> Entry | None:
         if not is_blob_name(name):
             return None
         digest = bytes.fromhex(name)
-        entry = self._index.find(digest) if self._index else None
+        entry = self.index.find(digest) if self.index else None
         if entry is None and digest not in self._tail:
             self._walk_tail()
         place = self._tail.get(digest)
@@ -181,9 +195,9 @@ class BlobReader:
 
     def _walk_tail(self) -> None:
         """Collect what lies beyond the index, from where the last walk or the index ended."""
-        if self._index is not None:
-            self._index.refresh()
-            self._mark = max(self._mark, (self._index.segment, self._index.offset))
+        if self.index is not None:
+            self.index.refresh()
+            self._mark = max(self._mark, (self.index.segment, self.index.offset))
         for number in segment_numbers(self._folder):
             if number >= self._mark[0]:
                 self._walk_segment(number, self._mark[1] if number == self._mark[0] else 0)

@@ -18,7 +18,8 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True):
     """What was found. `segment` and `end` say where the next record goes.
 
     `indexed` blobs were not in the index, `torn_bytes` were cut off (nobody was told that they are
-    stored), `damaged` names blobs whose bytes are bad, `garbage_bytes` lie between records.
+    stored), `damaged` names blobs whose bytes are bad, `garbage_bytes` lie between records, the files of
+    `lost_segments` are missing.
     """
 
     segment: int
@@ -27,11 +28,14 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True):
     torn_bytes: int = 0
     garbage_bytes: int = 0
     damaged: tuple[str, ...] = ()
+    lost_segments: tuple[int, ...] = ()
 
     @property
     def clean(self) -> bool:
         """Whether nothing had to be repaired."""
-        return not (self.indexed or self.torn_bytes or self.garbage_bytes or self.damaged)
+        return not (
+            self.indexed or self.torn_bytes or self.garbage_bytes or self.damaged or self.lost_segments
+        )
 
 
 def recover(folder: Path, index: BlobIndex) -> Recovery:
@@ -40,6 +44,7 @@ def recover(folder: Path, index: BlobIndex) -> Recovery:
     Raises OSError and StorageUnavailable.
     """
     numbers = segment_numbers(folder)
+    lost_segments = _mark_segments(index, numbers)
     lost = _mark_lost(folder, index)
     walker = _Walker(folder, index, lost)
     for number in numbers:
@@ -53,7 +58,21 @@ def recover(folder: Path, index: BlobIndex) -> Recovery:
         torn_bytes=walker.torn_bytes,
         garbage_bytes=walker.garbage_bytes,
         damaged=tuple(walker.damaged),
+        lost_segments=lost_segments,
     )
+
+
+def _mark_segments(index: BlobIndex, numbers: list[int]) -> tuple[int, ...]:
+    """Mark the blobs of segments that are missing in between as damaged; return the segments' numbers.
+
+    Numbers are given out one after the other, so that a gap is a file that somebody or something took away.
+    """
+    # A segment that is begun by the next write needs no file yet.
+    last = max([index.segment if index.offset else index.segment - 1, *numbers])
+    lost = tuple(number for number in range(1, last + 1) if number not in numbers)
+    for number in lost:
+        index.mark_segment_lost(number)
+    return lost
 
 
 def _mark_lost(folder: Path, index: BlobIndex) -> list[str] | None:

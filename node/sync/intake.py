@@ -15,6 +15,7 @@ import msgspec
 
 from events.errors import Busy, MailboxFull, MailioError, StorageUnavailable
 from events.event import Recorded
+from events.log import failpoints
 from events.log.log import Clock, Origin
 from events.mailbox import DocumentDraft, WriteDocuments
 from node.sync.database import Database
@@ -90,6 +91,7 @@ class ClientWrites:
         while self._running:
             await asyncio.wait(self._running)
 
+    @failpoints.after("client-write-shown")
     async def _in_turn(
         self,
         address: str,
@@ -131,12 +133,16 @@ class ClientWrites:
         drafts = drafting.drafts
         if not drafts:
             return {}
-        await self._blobs.keep(*drafting.bodies())
+        await self._store(drafting)
         try:
             await self._execute(address, drafts, device)
         except MailboxFull as full:
             return await self._shrink(address, drafts, refusal_of(full), device)
         return {}
+
+    @failpoints.after("client-blobs-stored")
+    async def _store(self, drafting: Drafting) -> None:
+        await self._blobs.keep(*drafting.bodies())
 
     async def _shrink(
         self, address: str, drafts: Sequence[DocumentDraft], full: Refusal, device: str
@@ -147,6 +153,7 @@ class ClientWrites:
             await self._execute(address, fits, device)
         return {(draft.id, draft.revisions[0]): full for draft in drafts if draft.size > draft.replaced}
 
+    @failpoints.after("client-event-stored")
     async def _execute(self, address: str, drafts: Sequence[DocumentDraft], device: str) -> None:
         command = WriteDocuments(tuple(drafts), self._clock.now(), self._quota, device)
         origin = Origin(actor=f"client/{address}")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from events.errors import InvalidInput
+from events.log import failpoints
 from projections.revision import Outcome, RevisionTree
 from projections.stores.rows import content_bytes, indexed, packed, unpacked
 from projections.view_store import Change, Forget, Revision
@@ -93,6 +94,7 @@ class Batch:
         self._sql("DELETE FROM database WHERE number = ?", (number,))
         del self._databases[name]
 
+    @failpoints.after("view-inserted")
     def finish(self, checkpoint: int, schema: int) -> frozenset[str]:
         """Write counters, checkpoint and schema; return the names of the databases that changed."""
         for name in self._changed & self._databases.keys():

@@ -19,6 +19,7 @@ from typing import Final, Self, TypeVar
 import structlog
 
 from events.errors import Misconfigured, StorageUnavailable
+from events.log import failpoints
 from projections.revision import REVS_LIMIT
 from projections.stores import comparison, generations, local_documents
 from projections.stores.batch import Batch
@@ -115,6 +116,7 @@ class EmbeddedStore(StoreReader):
 
     # Writing
 
+    @failpoints.after("view-written")
     async def write(self, changes: Sequence[Effect], checkpoint: int, schema: int) -> None:
         """Add all changes and move the checkpoint: all or nothing, and harmless when repeated.
 
@@ -207,6 +209,7 @@ class EmbeddedStore(StoreReader):
         if os.path.getsize(self._log) >= WAL_BYTES:  # noqa: ASYNC240, PTH202 - 3 µs
             await self._move_log()
 
+    @failpoints.after("view-log-moved")
     async def _move_log(self) -> None:
         """Move the write-ahead log into the file. What fails, or a reader holds back, is moved next time."""
         self._begins_log = True
@@ -274,6 +277,7 @@ class EmbeddedStore(StoreReader):
         with closing(connect(self._path, readonly=True)) as connection:
             yield connection
 
+    @failpoints.after("swap-done")
     async def swap_in(self, rebuilt: Path) -> None:
         """Put the closed store at `rebuilt` in the place of this one; readers and waiters go on.
 
@@ -306,13 +310,22 @@ class EmbeddedStore(StoreReader):
         old = self._path.resolve()
         with errors_of(self._path):
             await self._in_thread(_finish, fresh, old)
-            generations.replace(self._path, fresh)
-            retired = {self._reader, self._writer}
-            self._connect()
-        for connection in retired:
-            await self._in_thread(connection.close)
+            try:
+                generations.replace(self._path, fresh)
+            finally:
+                # Even one that failed, as the name may be in place but not durable: then both stay.
+                await self._follow_name(old)
         if old != self._path.resolve():
             generations.remove(old)
+
+    async def _follow_name(self, old: Path) -> None:
+        """Go over to the file that the path means now."""
+        if self._path.resolve() == old:
+            return
+        retired = {self._reader, self._writer}
+        self._connect()
+        for connection in retired:
+            await self._in_thread(connection.close)
 
     def _require_writable(self) -> None:
         if self._closed or self._readonly:
@@ -353,6 +366,7 @@ def _copied(connection: sqlite3.Connection, copy: Path) -> None:
         os.close(fd)
 
 
+@failpoints.after("swap-completed")
 def _finish(rebuilt: Path, current: Path) -> None:
     """Complete a rebuilt file: the `_local` documents of the current one, everything synced to disk."""
     with closing(connect(rebuilt)) as connection:

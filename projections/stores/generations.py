@@ -10,6 +10,7 @@ import glob
 import os
 from pathlib import Path
 
+from events.log import failpoints
 from projections.stores.schema import touch
 
 _SIDE_FILES = ("", "-wal", "-shm", "-journal")
@@ -24,6 +25,7 @@ def settle(path: Path) -> Path:
     touch(target)
     if not path.is_symlink():
         _point(path, target)
+    _link_aside(path).unlink(missing_ok=True)
     _sweep(path, keep=target)
     return target
 
@@ -33,7 +35,7 @@ def replace(path: Path, rebuilt: Path) -> Path:
     number = path.resolve().name.rpartition(".g")[2] if path.is_symlink() else ""
     target = path.with_name(f"{path.name}.g{int(number) + 1 if number.isdecimal() else 1}")
     _sweep(path, keep=path.resolve())
-    rebuilt.resolve().rename(target)
+    _rename(rebuilt.resolve(), target)
     _point(path, target)
     if rebuilt.is_symlink():
         rebuilt.unlink()
@@ -47,17 +49,32 @@ def remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
+@failpoints.after("swap-renamed")
+def _rename(file: Path, target: Path) -> None:
+    file.rename(target)
+
+
+@failpoints.after("swap-pointed")
 def _point(path: Path, target: Path) -> None:
     """Make `path` a link to its neighbour `target`, durably and in one step."""
-    link = path.with_name(f"{path.name}.link")
-    link.unlink(missing_ok=True)
-    link.symlink_to(target.name)
-    link.replace(path)
+    _linked(path, target).replace(path)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@failpoints.after("swap-linked")
+def _linked(path: Path, target: Path) -> Path:
+    link = _link_aside(path)
+    link.unlink(missing_ok=True)
+    link.symlink_to(target.name)
+    return link
+
+
+def _link_aside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.link")
 
 
 def _sweep(path: Path, keep: Path) -> None:

@@ -96,11 +96,13 @@ def translated(error: sqlite3.Error, path: Path) -> MailioError:
 
 @contextmanager
 def errors_of(path: Path) -> Iterator[None]:
-    """Translate the SQLite errors of a block."""
+    """Translate the errors of SQLite and of the disk in a block."""
     try:
         yield
     except sqlite3.Error as error:
         raise translated(error, path) from error
+    except OSError as error:
+        raise StorageUnavailable("the view store can't be used", f"{path}: {error}") from error
 
 
 def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:

@@ -456,7 +456,7 @@ async def test_the_store_is_for_its_owner_only(log: Log, tmp_path: Path) -> None
     await log.append(pebbles("pond", "ann"), origin=SMTP)
     modes = {name: (tmp_path / name).stat().st_mode & 0o077 for name in os.listdir(tmp_path)}
     assert set(modes.values()) == {0}, modes
-    assert len(modes) == 4
+    assert len(modes) == 5
 
 
 WRITER = """

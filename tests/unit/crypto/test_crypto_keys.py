@@ -47,6 +47,16 @@ def test_created_keys_are_loaded_again_and_only_their_owner_may_read_them(path: 
     assert [entry.name for entry in path.parent.iterdir()] == [path.name], "nothing is left beside it"
 
 
+def test_what_a_crash_left_of_making_keys_is_removed_at_the_next_start(path: Path) -> None:
+    """The leftover has a private key in it: of nobody, or, when the name was linked already, of this node."""
+    write(path.with_name(f".{path.name}.0123456789abcdef"), b"half of a key")
+    created = load_or_create_server_keys(path, NOW)
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    os.link(path, path.with_name(f".{path.name}.0123456789abcdef"))
+    assert load_or_create_server_keys(path, NOW).seed == created.seed
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
 def test_two_fresh_key_files_differ(tmp_path: Path) -> None:
     assert create_server_keys(tmp_path / "a", NOW).seed != create_server_keys(tmp_path / "b", NOW).seed
 

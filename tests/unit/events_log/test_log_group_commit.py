@@ -22,6 +22,7 @@ from events.log.journal import SqliteJournal
 from events.log.log import ANY_VERSION, Origin, Write
 from events.log.sqlite import LogDatastore, LogRecorder
 from events.log.sqlite_log import SqliteLog
+from events.log.witness import Witness
 
 
 class BrickLaid(Event, frozen=True):
@@ -44,7 +45,7 @@ class FaultyJournal(SqliteJournal):
         self.gate.set()
         self.committing = threading.Event()
         self.pooled = self.datastore.pool.get_connection(is_writer=True)
-        super().__init__(self.pooled, Codec())  # type: ignore[arg-type]
+        super().__init__(self.pooled, Codec(), Witness(path))  # type: ignore[arg-type]
 
     def close(self) -> None:
         self.datastore.pool.put_connection(self.pooled)
@@ -301,7 +302,8 @@ async def test_verify_names_the_first_bad_position(
     log = SqliteLog.open(tmp_path / "log.db", VirtualClock(), "test")
     progress = [verified async for verified in log.verify(batch)]
     assert progress[-1].bad == bad
-    assert all(verified.bad is None for verified in progress[:-1])
+    assert all(verified.bad is None for verified in progress if verified.position < bad)
+    assert [fault.position for verified in progress for fault in verified.faults if fault.position] == [bad]
     await log.close()
 
 
