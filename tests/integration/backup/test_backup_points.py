@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -20,7 +21,7 @@ from node.backup.restoring import restore
 from node.crypto.keys import UserKeys, load_server_keys
 from node.storage.local import LocalBlobs, LocalSettings
 from node.storage.segments import header
-from tests.integration.backup.harness import Place, mail, nobody_watches
+from tests.integration.backup.harness import OWNER, Place, mail, nobody_watches
 
 ROOT = Path(__file__).parent.parent.parent.parent
 
@@ -272,3 +273,33 @@ def test_keys_kept_in_sqlite_are_copied_as_of_one_moment(place: Place) -> None:
     copy = sqlite3.connect(place.folder / "new" / "keys" / "other.sqlite")
     assert copy.execute("SELECT * FROM key").fetchall() == [("someone", b"\x00\xff")]
     copy.close()
+
+
+def test_an_erased_account_is_not_in_the_next_point_and_spoils_none(place: Place) -> None:
+    place.receive(mail("of somebody"))
+    first = place.make()
+
+    async def erase() -> str:
+        async with place.running() as core:
+            address = await core.erasure.address_of(OWNER)
+            await core.erasure.erase(address, "test", "operator")
+            return address
+
+    address = asyncio.run(erase())
+    second = place.make()
+    assert is_sound(place)
+    secret = {
+        name: sqlite3.connect(place.backup.point(name) / "keys" / "vault.sqlite")
+        .execute("SELECT secret FROM key WHERE owner = ?", (address,))
+        .fetchone()[0]
+        for name in (first.point, second.point)
+    }
+    assert secret[second.point] == bytes(32) != secret[first.point]
+    place.lose_data()
+    place.restore()
+
+    async def known() -> bool:
+        async with place.running() as core:
+            return await core.directory.by_address(address) is not None
+
+    assert not asyncio.run(known())
