@@ -68,7 +68,7 @@ def rebuild_aside(settings: Settings, names: Sequence[str], show: Show) -> list[
 
 
 def _processes(workers: int) -> tuple[ProcessPoolExecutor, _Progress, Event] | None:
-    """Return processes to work in, how they tell of progress, and what stops them; None where there is no room."""
+    """Return processes to work in, how they tell of progress and what stops them; None without room."""
     context = get_context("spawn")
     try:
         progress: _Progress = context.SimpleQueue()
