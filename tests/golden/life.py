@@ -5,8 +5,10 @@ It goes through the doors' own code, so what it leaves behind is what a real nod
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.message import EmailMessage
@@ -17,11 +19,16 @@ from typing import Any
 from events.account import AddPasskey, DisableAccount, EnableAccount, Passkey, SmartKey, UsePasskey
 from events.errors import CorruptRecord
 from events.identity import handshake_id, web_did
+from events.log.log import Origin, Write
 from events.mail import Recipient
+from events.node import STREAM as NODE_STREAM
+from events.node import restored
 from node.accounts import Registration
 from node.cli.sending import with_crlf
 from node.crypto.handshakes import handshake_document, sign_handshake
 from tests.integration.api.harness import DOMAIN, FACTS, PASSWORD, Node, User, database
+from tests.integration.archive.harness import bring_in, write_archive
+from tests.integration.backup.harness import Place, accept
 
 CORPUS = Path(__file__).parents[1] / "corpus" / "messages"
 FROM_CORPUS = (
@@ -69,6 +76,8 @@ class Life:
         await self._folders()
         await self._trouble()
         await self._farewell()
+        await self._arrival()
+        await self._restored()
         await self._node.settled()
         await self._core.attestor.sign()
 
@@ -187,6 +196,21 @@ class Life:
         await self._accept(FRIEND, message(FRIEND, "to eva and ada"), eva, self.ada)
         await self._core.erasure.erase(eva.address, "she asked for it", "operator")
         await self._core.attestor.sign()
+
+    async def _arrival(self) -> None:
+        """Somebody moves in from another node, with mail that was filed there."""
+        with tempfile.TemporaryDirectory() as temporary:
+            other, file = Place(Path(temporary)), Path(temporary) / "cleo.tar"
+            async with other.running() as there:
+                await accept(there, message(FRIEND, "before the move", file=PICTURE))
+            await asyncio.to_thread(write_archive, other, file)
+            await bring_in(self._core, file, f"cleo@{DOMAIN}")
+
+    async def _restored(self) -> None:
+        """The node is said to have come out of a backup, as `mailio-node restore` says it."""
+        log = self._core.log
+        event = restored((), self._core.clock.now(), log.head, "20261128T000000Z")
+        await log.append(Write(NODE_STREAM, (event,)), origin=Origin(actor="operator"))
 
     # The doors
 
