@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from events.attestation import CheckpointSigned
-from events.errors import MailioError
+from events.errors import CorruptRecord, MailioError
 from events.log.chain import GENESIS, Row, record_hash
 from events.log.codec import Codec
 from events.log.reading import LogReader
@@ -165,22 +165,34 @@ def verified(settings: Settings, kept: Sequence[Path] = (), show: Show = nobody)
     """
     outside = [(path, read_file(path)) for path in kept]
     trusted = trusted_keys(settings)
-    with LogReader.open(settings.node.data / "log.sqlite") as reader:
+    try:
+        opened = LogReader.open(settings.node.data / "log.sqlite")
+    except CorruptRecord as error:
+        unread = [_compared(path, checkpoint, "the log can't be read") for path, checkpoint in outside]
+        return _told(LogReport(), str(error), unread)
+    with opened as reader:
         report = verify_log(reader, trusted, show)
         compared = [
-            {"file": str(path), "position": checkpoint.position, "problem": problem}
+            _compared(path, checkpoint, compare_with_kept(reader, checkpoint, trusted, report.sound))
             for path, checkpoint in outside
-            for problem in [compare_with_kept(reader, checkpoint, trusted, report.sound)]
         ]
+    return _told(report, "" if report.bad is None else _bad(report), compared)
+
+
+def _compared(path: Path, checkpoint: CheckpointSigned, problem: str) -> dict[str, Any]:
+    return {"file": str(path), "position": checkpoint.position, "problem": problem}
+
+
+def _told(report: LogReport, problem: str, compared: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "events": report.sound,
-        "log": "every hash is right" if report.bad is None else _bad(report),
+        "log": problem or "every hash is right",
         "firstBad": report.bad,
         "checkpoints": report.checkpoints,
         "attested": report.attested,
         "attestedAt": report.attested_at,
         "kept": compared,
-        "logDamaged": report.bad is not None or any(each["problem"] for each in compared),
+        "logDamaged": bool(problem) or any(each["problem"] for each in compared),
     }
 
 

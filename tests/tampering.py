@@ -34,6 +34,8 @@ def rewrite(path: Path, change: Callable[[Row], Row | None], *, keep_sequence: b
         connection.executemany(INSERT, _chained(changed))
         if not keep_sequence:
             connection.execute("UPDATE sqlite_sequence SET seq = (SELECT max(position) FROM events)")
+    # Who may write the log may also take away the note of its end.
+    path.with_name(f"{path.name}.head").unlink(missing_ok=True)
 
 
 def _chained(rows: Iterable[Row]) -> list[Row]:

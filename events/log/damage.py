@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 from typing import Final
 
-from events.errors import CorruptRecord, MailioError, StorageUnavailable
+from events.errors import CorruptRecord, MailioError, Misconfigured, StorageUnavailable
 
 ADVICE: Final = "run `mailio-node verify` to see what is damaged, then restore the log from a backup"
 """What an operator does about a damaged log: nothing else has the events."""
@@ -39,6 +40,13 @@ def translated(error: sqlite3.Error, doing: str) -> MailioError:
     if is_damage(error):
         return damaged(str(error))
     return StorageUnavailable(f"the log cannot be {doing} now", repr(error))
+
+
+def unopenable(error: sqlite3.Error, path: Path) -> MailioError:
+    """Return our error for one of SQLite's, met while opening a log: for the operator to put right."""
+    if is_damage(error) and not is_foreign(error):
+        return damaged(f"{path}: {error}")
+    return Misconfigured(f"cannot open the log {path}: {error}")
 
 
 def lost_end(head: int, known: int, who: str) -> CorruptRecord:

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 from events.errors import Misconfigured
 from events.log.chain import GENESIS, Row
-from events.log.damage import translated
+from events.log.damage import translated, unopenable
 from events.log.sqlite import SELECT, SELECT_HEAD, Head, check_format, connect
 
 PAGE_ROWS: Final = 500
@@ -42,7 +42,11 @@ class LogReader:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open a log file. Raises Misconfigured when there is none, or it is none or of a newer format."""
+        """Open a log file.
+
+        Raises Misconfigured when there is none, or it is none or of a newer format, CorruptRecord when
+        it is damaged.
+        """
         if not path.exists():
             raise Misconfigured(f"{path}: there is no log here: has a node run with this configuration?")
         try:
@@ -53,7 +57,7 @@ class LogReader:
                 connection.close()
                 raise
         except sqlite3.Error as error:
-            raise Misconfigured(f"cannot open the log {path}: {error}") from error
+            raise unopenable(error, path) from error
         connection.text_factory = _text
         return cls(path, connection)
 

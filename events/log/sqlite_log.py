@@ -17,7 +17,7 @@ from events.event import Recorded
 from events.log import failpoints
 from events.log.chain import GENESIS, Row, verify
 from events.log.codec import Codec
-from events.log.damage import damaged, is_damage, is_foreign, lost_end, other_log, translated
+from events.log.damage import damaged, lost_end, other_log, translated, unopenable
 from events.log.entry import joined, prepare
 from events.log.group_commit import GroupCommitter
 from events.log.journal import SqliteJournal
@@ -441,9 +441,7 @@ def _opening(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if is_damage(error) and not is_foreign(error):
-            raise damaged(f"{path}: {error}") from error
-        raise Misconfigured(f"cannot open the log {path}: {error}") from error
+        raise unopenable(error, path) from error
     except (PersistenceError, OSError) as error:
         raise Misconfigured(f"cannot open the log {path}: {error}") from error
 
