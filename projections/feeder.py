@@ -81,7 +81,7 @@ class Status(msgspec.Struct, kw_only=True):
 
 
 class Stopped(Exception):
-    """The feeder was asked to stop while it waited for something that fails."""
+    """The feeder was asked to stop while it waited for something that fails, or has waited long enough."""
 
 
 class _Refused(Exception):
@@ -95,6 +95,7 @@ class _Unfit(Exception):
 class Feeder:
     """Takes records, in log order, into one view's store.
 
+    What fails for now is tried again, `patience` times where that is given, else for ever.
     `on_written` is called with each new checkpoint once it is in the store. Set `stopping` to end a wait
     for something that fails.
     """
@@ -107,6 +108,7 @@ class Feeder:
         limits: RunnerLimits,
         *,
         sleep: Sleep = asyncio.sleep,
+        patience: int | None = None,
         on_written: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.view = view
@@ -118,6 +120,7 @@ class Feeder:
         self._log = log
         self._limits = limits
         self._sleep = sleep
+        self._patience = patience
         self._on_written = on_written
         self._stored = 0
         self._parked_since = False
@@ -283,7 +286,9 @@ class Feeder:
                 return result
 
     async def pause(self, error: Exception, tries: int) -> None:
-        """Wait before the next try, longer each time. Raises Stopped when told to stop."""
+        """Wait before the next try, longer each time. Raises Stopped when told to, or out of patience."""
+        if self._patience is not None and tries > self._patience:
+            raise Stopped from error
         self.status.retries += 1
         self.status.waiting_for = describe(error)
         _log.warning("view waits", view=self.view.name, tries=tries, reason=self.status.waiting_for)

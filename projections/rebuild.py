@@ -14,12 +14,15 @@ import msgspec
 from events.errors import Conflict, MailioError
 from events.log.clock import SystemClock
 from events.log.log import Clock, Log
-from projections.feeder import Feeder, ParkingStore, RunnerLimits
+from projections.feeder import Feeder, ParkingStore, RunnerLimits, Stopped
 from projections.stores.embedded import EmbeddedStore
 from projections.view_store import Document, View
 
 BATCH = 5_000
 """Events written in one transaction: nobody waits for them to show."""
+
+PATIENCE = 7
+"""Tries, over some six seconds, while log, blobs or store fail: somebody waits for the end of it."""
 
 FIRST_DIFFERENCES = 20
 """Differing documents that a report names."""
@@ -122,24 +125,33 @@ async def build(
 ) -> Feeder:
     """Bring a store from where it is to position `upto`; return the feeder that did it.
 
-    Raises RebuildCancelled, what the log raises when it can't be read, and Conflict when the store was begun
-    by another schema of the view or is further than `upto` (it can't go back).
+    Raises RebuildCancelled, what log, blobs or store raise when they can't be used for some seconds, and
+    Conflict when the store was begun by another schema of the view or is further than `upto` (it can't go
+    back).
     """
-    feeder = Feeder(view, store, log, RunnerLimits(batch=BATCH))
+    feeder = Feeder(view, store, log, RunnerLimits(batch=BATCH), patience=PATIENCE)
+    try:
+        await _build(feeder, upto, progress, cancelled, clock or SystemClock())
+    except Stopped as stopped:
+        raise stopped.__cause__ or stopped from None
+    return feeder
+
+
+async def _build(feeder: Feeder, upto: int, progress: Tell, cancelled: Cancelled, clock: Clock) -> None:
+    view, store = feeder.view, feeder.store
     await feeder.start()
     if await store.schema() not in {0, view.schema} or feeder.position > upto:
         raise Conflict(f"view {view.name}: what was built can't be continued: remove it and begin again")
-    meter = _Meter(feeder.position, upto, progress, clock or SystemClock())
+    meter = _Meter(feeder.position, upto, progress, clock)
     while feeder.position < upto:
         _go_on(cancelled)
-        records = await log.read(feeder.position, BATCH, feeder.types)
+        records = await feeder.read(feeder.position, BATCH)
         wanted = [record for record in records if record.position <= upto]
         whole = len(records) < BATCH or len(wanted) < len(records)
         await feeder.feed(wanted, upto if whole else wanted[-1].position)
         meter.tell(feeder.position)
     await feeder.settle()
     meter.tell(feeder.position, last=True)
-    return feeder
 
 
 def _go_on(cancelled: Cancelled) -> None:
