@@ -44,9 +44,9 @@ from node.crypto.vault import Vault, vault_path
 from node.discovery.discovery import Discovery
 from node.erasure import Erasure
 from node.filing import report_filing
+from node.mentioned import blobs_of
 from node.mime.reading import BlobMailReader
 from node.settings import Settings
-from node.soundness import blobs_of
 from node.storage.checkpoints import FileCheckpoints
 from node.storage.local import LocalBlobs
 from node.storage.sealed import SealedBlobs

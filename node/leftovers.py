@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 import msgspec
 
 from events import account, handshake, mail, mailbox
-from events.event import Event
 from events.log.sqlite_log import SqliteLog
-from events.mail import MailAccepted
-from events.mailbox import DocumentWritten, MessageFiled
+from events.mailbox import MessageFiled
+from node.mentioned import blobs_of
 
 SHOWN = 20
 """Positions and names that a report names; the rest is counted."""
@@ -40,7 +39,7 @@ async def unsealed_traces(log: SqliteLog, blobs: Sealed, address: str) -> Leftov
     async for stream in _streams(log, address):
         positions += await log.unsealed(stream)
         for record in await log.stream(stream):
-            names.update(_blobs_of(record.event))
+            names.update(blobs_of(record.event))
     # Records and blobs began to be sealed on the same day: no readable record, no readable blob.
     readable = [name for name in sorted(names) if positions and not await blobs.is_sealed(name)]
     return Leftovers(
@@ -62,15 +61,3 @@ async def _streams(log: SqliteLog, address: str) -> AsyncIterator[str]:
     for record in await log.stream(mailbox.stream(address)):
         if isinstance(record.event, MessageFiled):
             yield mail.stream(record.event.mail)
-
-
-def _blobs_of(event: Event) -> Iterator[str]:
-    match event:
-        case MailAccepted():
-            yield event.blob
-        case MessageFiled() | DocumentWritten():
-            if event.document:
-                yield event.document
-            yield from (file.blob for file in event.attachments)
-        case _:
-            pass

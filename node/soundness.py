@@ -13,14 +13,13 @@ from pathlib import Path
 import msgspec
 
 from events.errors import CorruptRecord, MailioError
-from events.event import Event, Recorded
+from events.event import Recorded
 from events.log.clock import SystemClock
 from events.log.codec import Codec
 from events.log.sqlite_log import BATCH, SqliteLog, bound_vault
-from events.mail import MailAccepted
-from events.mailbox import DocumentWritten, MessageFiled
 from node.crypto.envelope import Envelopes
 from node.crypto.vault import Vault, vault_path
+from node.mentioned import blobs_of
 from node.storage.reading import BlobReader, verify_entries
 
 MOST_FAULTS = 1_000
@@ -38,19 +37,6 @@ class StoredFault(msgspec.Struct, frozen=True, kw_only=True):
     stream: str = ""
     blob: str = ""
     problem: str
-
-
-def blobs_of(event: Event) -> Iterator[str]:
-    """Names of the blobs that an event can't do without."""
-    match event:
-        case MailAccepted():
-            yield event.blob
-        case MessageFiled() | DocumentWritten():
-            if event.document:
-                yield event.document
-            yield from (file.blob for file in event.attachments)
-        case _:
-            return
 
 
 class Soundness(msgspec.Struct, kw_only=True):
