@@ -114,6 +114,7 @@ async def _check_log(log: SqliteLog, told: Soundness) -> None:
 
 async def _check_blobs(log: SqliteLog, reader: BlobReader, folder: Path, told: Soundness) -> None:
     bad = _bad_blobs(reader, folder, told)
+    told.blobs += reader.beyond_index()
     named: set[str] = set()
     async for record in _readable(log):
         for name in blobs_of(record.event):

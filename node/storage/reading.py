@@ -178,6 +178,11 @@ class BlobReader:
         entry = self._find(name)
         return None if entry is None else entry.place.length
 
+    def beyond_index(self) -> int:
+        """Read what the writer has not indexed yet; return how many sound blobs are there."""
+        self._walk_tail()
+        return len(self._tail)
+
     async def close(self) -> None:
         """Release the index."""
         if self.index is not None:

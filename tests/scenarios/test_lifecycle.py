@@ -222,6 +222,14 @@ def test_a_stopped_node_shows_what_it_has_done_and_tables_in_pipes_are_whole(dae
     assert "handshake_accepted_unverified" in daemon.command("mailbox", owner).stdout
 
 
+def test_verify_beside_a_running_node_reads_also_what_was_just_written(daemon: Daemon) -> None:
+    daemon.account()
+    daemon.send(b"Subject: Hello\r\n\r\nHello\r\n")
+    daemon.wait_for(daemon.settled, "the mail is not filed")
+    report = json.loads(daemon.command("verify", "--json").stdout)
+    assert (report["blobs"], report["damaged"]) == (2, False)
+
+
 def test_passwords_in_the_configuration_are_not_shown(stopped: Daemon) -> None:
     stopped.settings |= {"http.metrics_password": "s3cret", "couchdb.url": "http://me:s3cret@127.0.0.1:9"}
     stopped.configure()

@@ -23,7 +23,8 @@ def run(daemon: Daemon, script: str) -> str:
     script = script.replace("$PWD/var", str(daemon.data)).replace(
         "127.0.0.1:8025", f"127.0.0.1:{daemon.http_port}"
     )
-    script = script.replace("/tmp/pull.cjs", str(daemon.folder / "pull.cjs"))
+    for name in ("pull.cjs", "mailio-backup"):
+        script = script.replace(f"/tmp/{name}", str(daemon.folder / name))
     environment = os.environ | {
         "MAILIO_CONFIG": str(daemon.file),
         "NODE_PATH": str(ROOT / "tests/node_modules"),
@@ -38,7 +39,7 @@ def run(daemon: Daemon, script: str) -> str:
 
 
 def test_the_walk_of_the_readme_does_what_it_says(daemon: Daemon) -> None:
-    add, first, consent, sync, rebuild = blocks()
+    add, first, consent, sync, why, rebuild = blocks()
     assert "did:mailio:0x" in run(daemon, add)
     assert "first_contact" in run(daemon, first)
     told = run(daemon, consent)
@@ -48,6 +49,10 @@ def test_the_walk_of_the_readme_does_what_it_says(daemon: Daemon) -> None:
     synced = run(daemon, sync).splitlines()
     assert sum("inbox" in line for line in synced) == 2
     assert sum("handshake" in line for line in synced) >= 2
+    told = run(daemon, why)
+    for part in ("friend@beta.example", "handshake_accepted_unverified", "inbox"):
+        assert part in told
+    assert "there and right" in told
     told = run(daemon, rebuild)
     assert told.count("identical with the live view, swapped in") == 3
     assert "As agreed" in told
