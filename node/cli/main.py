@@ -72,13 +72,13 @@ def configure(
 
     Example: mailio-node account add someone@alpha.example
     """
-    # Messages of the node's parts are for people; standard output may be read by a script.
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     context.obj = Context(find_configuration(config))
 
 
 def main() -> None:
     """Run a command; every expected failure is one line on standard error and an exit code."""
+    # Messages of the node's parts are for people; standard output may be read by a script.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         app()
     except MailioError as error:
