@@ -26,6 +26,7 @@ from events.errors import MailioError, Misconfigured
 from events.log.clock import SystemClock
 from events.log.codec import Codec
 from events.log.damage import lost_end
+from events.log.log import Clock
 from events.log.snapshots import SqliteSnapshots
 from events.log.sqlite_log import CHECKED_AT_START, SqliteLog, bound_vault
 from events.node import STREAM as NODE_STREAM
@@ -78,11 +79,14 @@ DISPATCHER = "mail"
 class Core:
     """Everything of a node but its doors. Use `Core.open`, then `start`, in the end `close`."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Open all stores below the data folder. Raises Misconfigured, CorruptRecord."""
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        """Open all stores below the data folder; the `clock` is the machine's unless another one is given.
+
+        Raises Misconfigured, CorruptRecord.
+        """
         data = _data_folder(settings.node.data)
         self.settings = settings
-        self.clock = SystemClock()
+        self.clock: Clock = clock or SystemClock()
         self.vault = Vault.open(vault_path(data), bound_vault(data / "log.sqlite"))
         codec = Codec(sealer=Envelopes(self.vault))
         self.log = SqliteLog.open(data / "log.sqlite", self.clock, SOFTWARE, codec=codec)
