@@ -286,8 +286,8 @@ class _Exporter:
                 placed = _placed(filed, accepted, document.winner.body)
                 box = boxes.setdefault(file_name(placed.folder), self._folder / f"box{len(boxes)}")
                 with box.open("ab") as file:
-                    raw = await self._blobs.read(accepted.blob)
-                    file.write(entry(as_mail(raw) if filed.transport is Transport.MTP else raw, placed))
+                    kept = await self._blobs.read(accepted.blob)
+                    file.write(entry(as_mail(kept) if filed.transport is Transport.MTP else kept, placed))
                 self.mails += 1
         self._files += sorted(boxes.items())
 

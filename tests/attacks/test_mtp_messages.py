@@ -13,12 +13,13 @@ import cbor2
 import pytest
 
 from events.identity import handshake_id
+from events.log.clock import VirtualClock
 from events.mail import MailAccepted
 from node.crypto.did_documents import MESSAGING_PATH
 from tests.integration.api.harness import User
 from tests.integration.mtp import harness
 from tests.integration.mtp.harness import BETA, GAMMA, HERE, MESSAGE_ID, Peer, Receiver
-from tests.servers.dns import Fault
+from tests.servers.dns import Fault, dns_server
 
 NOT_SIGNED = {"error": "signature verification failed"}
 DAY = 86_400_000
@@ -221,8 +222,8 @@ async def test_many_copies_at_the_same_moment_are_kept_once(receiver: Receiver, 
 
 
 async def test_a_replay_on_the_next_day_and_after_a_restart(tmp_path: Path) -> None:
-    async with harness.dns_server() as dns:
-        clock = harness.VirtualClock(harness.START)
+    async with dns_server() as dns:
+        clock = VirtualClock(harness.START)
         async with harness.received(tmp_path, dns, clock) as receiver:
             alice = await receiver.node.user("alice")
             body = receiver.beta.signed(receiver.beta.message(alice), clock.now())

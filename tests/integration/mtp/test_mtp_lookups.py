@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from events.account import DisableAccount
+from events.log.clock import VirtualClock
 from node.crypto.base64_text import to_base64
 from node.crypto.cbor import decode, equal_to_json
 from node.mtp.did_lookup import HASH_SCHEME
@@ -16,6 +17,7 @@ from node.mtp.turns import LOOKUP_RATE
 from tests.integration.api.harness import Answer, User
 from tests.integration.mtp import harness
 from tests.integration.mtp.harness import Receiver
+from tests.servers.dns import dns_server
 
 UNKNOWN = to_base64(bytes(32))
 
@@ -70,8 +72,8 @@ async def test_who_was_disabled_or_never_was_gives_the_same_answer(receiver: Rec
 
 
 async def test_a_lookup_is_answered_once_also_across_a_restart(tmp_path: Path) -> None:
-    async with harness.dns_server() as dns:
-        clock = harness.VirtualClock(harness.START)
+    async with dns_server() as dns:
+        clock = VirtualClock(harness.START)
         async with harness.received(tmp_path, dns, clock) as receiver:
             body = sign_request(
                 DID_LOOKUP, asking(receiver, UNKNOWN), receiver.beta.keys, receiver.beta.domain
