@@ -90,7 +90,10 @@ class Core:
     """Everything of a node but its doors. Use `Core.open`, then `start`, in the end `close`."""
 
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
-        """Open all stores below the data folder. Raises Misconfigured, CorruptRecord."""
+        """Open all stores below the data folder; the `clock` is the machine's unless another one is given.
+
+        Raises Misconfigured, CorruptRecord.
+        """
         data = _data_folder(settings.node.data)
         self.settings = settings
         self.clock: Clock = clock or SystemClock()
