@@ -47,6 +47,13 @@ from node.erasure import Erasure
 from node.filing import report_filing
 from node.mentioned import blobs_of
 from node.mime.reading import BlobMailReader
+from node.mtp.door import PeerDoor
+from node.mtp.ports import DnsKeys, Nobody
+from node.mtp.reading import SignedMailReader
+from node.mtp.receiving import Messages
+from node.mtp.seen import SeenLookups
+from node.mtp.turns import Turns
+from node.mtp.verifying import Freshness, Verifier
 from node.settings import Settings
 from node.storage.checkpoints import FileCheckpoints
 from node.storage.local import LocalBlobs
@@ -71,6 +78,9 @@ IMPORTS = "imports"
 
 CHECKPOINTS = "checkpoints.json"
 """File inside the data folder that says how far the dispatcher is."""
+
+SEEN_LOOKUPS = "lookups.seen"
+"""File inside the data folder that remembers which lookups of peers were answered."""
 
 DISPATCHER = "mail"
 """Name of the one consumer that carries events to actors."""
@@ -107,6 +117,7 @@ class Core:
         self.dispatcher = self._dispatcher(data)
         self.accounts = self._accounts()
         self.acceptance = self._acceptance()
+        self.peer_door = self._peer_door(data)
         self.erasure = self._erasure(data)
         domain = settings.node.server_domain
         self.attestor = Attestor(self.log, self.keys, domain, self.clock, settings.log)
@@ -124,7 +135,7 @@ class Core:
     def _actors(self) -> ActorSystem:
         system = ActorSystem(self.settings.actors, self.clock, _report_failed_tell)
         log, snapshots = self.log, self.snapshots
-        reader = BlobMailReader(self.blobs)
+        reader, signed_reader = BlobMailReader(self.blobs), SignedMailReader(self.blobs)
         percent = self.settings.node.goodreads_percent
         system.register(account.KIND, lambda key: AccountActor(key, log, snapshots))
         system.register(handshake.KIND, lambda key: HandshakeActor(key, log, snapshots, self.hasher))
@@ -135,6 +146,7 @@ class Core:
                 log,
                 snapshots,
                 reader=reader,
+                signed_reader=signed_reader,
                 books=system,
                 clock=self.clock,
                 goodreads_percent=percent,
@@ -186,6 +198,31 @@ class Core:
             quota=self.settings.node.quota_bytes,
             backlog_limit=self.settings.smtp.backlog,
             mime=self.settings.smtp.mime,
+        )
+
+    def _peer_door(self, data: Path) -> PeerDoor:
+        mtp, clock = self.settings.mtp, self.clock
+        freshness = Freshness(clock, mtp.window_seconds)
+        messages = Messages(
+            log=self.log,
+            acceptance=self.acceptance,
+            offers=Nobody(),
+            reports=Nobody(),
+            freshness=freshness,
+            clock=clock,
+            keys=self.keys,
+            server_domain=self.settings.node.server_domain,
+        )
+        return PeerDoor(
+            verifier=Verifier(DnsKeys(self.discovery.domains), clock),
+            turns=Turns(mtp, clock),
+            freshness=freshness,
+            seen=SeenLookups(data / SEEN_LOOKUPS, clock, mtp.window_seconds),
+            messages=messages,
+            directory=self.directory,
+            handshakes=Nobody(),
+            keys=self.keys,
+            clock=clock,
         )
 
     def _erasure(self, data: Path) -> Erasure:
