@@ -15,6 +15,16 @@ from enum import StrEnum
 
 import msgspec
 
+from events.attempt import (
+    MAX_REASON,
+    Addressee,
+    Cause,
+    Outcome,
+    RecipientStatus,
+    RetryPolicy,
+    Verdict,
+    permanent,
+)
 from events.errors import Conflict, NotFound
 from events.event import Event
 
@@ -25,9 +35,6 @@ REPORT_MARK = "r"
 
 EXPIRED = "5.4.7"
 """MTP code of what could not be delivered in time (wire spec section 3.9: subject 4, detail 7)."""
-
-MAX_REASON = 300
-"""Characters kept of what a peer said."""
 
 
 class Kind(StrEnum):
@@ -50,82 +57,6 @@ class Phase(StrEnum):
 
 
 FINAL = frozenset((Phase.DELIVERED, Phase.FAILED, Phase.CANCELLED, Phase.DROPPED))
-
-
-class Cause(StrEnum):
-    """What an attempt that failed says: something about the peer, or about this delivery alone."""
-
-    UNREACHABLE = "unreachable"
-    BUSY = "busy"
-    REFUSED = "refused"
-
-
-class Verdict(StrEnum):
-    """What an attempt came to."""
-
-    DELIVERED = "delivered"
-    LATER = "later"
-    FINAL = "final"
-
-
-class Addressee(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A recipient, as the sender named them: by DID (then the address is known), or by email."""
-
-    did: str = ""
-    email: str = ""
-    address: str = ""
-
-    @property
-    def name(self) -> str:
-        """The name that the sender used."""
-        return self.did or self.email
-
-
-class RecipientStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of a message for one recipient: an MTP code `class.subject.detail` and its text."""
-
-    address: str = ""
-    email: str = ""
-    code: str
-    text: str = ""
-
-    @property
-    def good(self) -> bool:
-        """Whether it arrived: classes 2.2 and 2.3 are failures (wire spec section 3.9)."""
-        return self.code.startswith("2.") and not self.code.startswith(("2.2.", "2.3."))
-
-
-class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """How long to wait between attempts, and how often a peer may refuse one message."""
-
-    first_ms: int
-    factor: float
-    most_ms: int
-    refusals: int
-
-    def pause(self, failures: int, jitter: float) -> int:
-        """Milliseconds after the failure number `failures`; `jitter` from 0 up to 1 takes up to a quarter off.
-
-        Off and not on, so that the longest pause is what the setting says.
-        """
-        grown: float = self.first_ms * self.factor ** min(failures - 1, 64)
-        return max(1, int(min(grown, self.most_ms) * (1 - jitter / 4)))
-
-
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What an attempt came to, with the MTP code and a text for the sender.
-
-    `retry_after` (ms) is what the peer asked for. `statuses` tell recipients apart, if anything does.
-    `server` is the host that gave the receipt.
-    """
-
-    verdict: Verdict
-    code: str
-    text: str
-    cause: Cause | None = None
-    retry_after: int = 0
-    statuses: tuple[RecipientStatus, ...] = ()
-    server: str = ""
 
 
 class DeliveryScheduled(Event, frozen=True, kw_only=True):
@@ -251,22 +182,17 @@ DeliveryEvent = (
 )
 
 
-class Schedule(msgspec.Struct, frozen=True, kw_only=True):
-    """Promise to deliver; the members are those of `DeliveryScheduled`. A second time changes nothing."""
+class Schedule(msgspec.Struct, frozen=True):
+    """Make this promise; a second time changes nothing."""
 
-    owner: str
-    kind: Kind
-    message: str
-    destination: str
-    addressees: tuple[Addressee, ...]
-    blob: str = ""
-    statuses: tuple[RecipientStatus, ...] = ()
-    scheduled_at: int
-    expires_at: int
+    promise: DeliveryScheduled
 
 
 class StartAttempt(msgspec.Struct, frozen=True):
-    """Dial the peer now, or give up where time is over; an earlier attempt without an end died with its process."""
+    """Dial the peer now, or give up where time is over.
+
+    An earlier attempt without an end died with its process.
+    """
 
     at: int
 
@@ -322,17 +248,7 @@ class NoteReport(msgspec.Struct, frozen=True, kw_only=True):
     statuses: tuple[RecipientStatus, ...]
 
 
-Command = (
-    Schedule
-    | StartAttempt
-    | ConcludeAttempt
-    | Hold
-    | Release
-    | Hasten
-    | Cancel
-    | Drop
-    | NoteReport
-)
+Command = Schedule | StartAttempt | ConcludeAttempt | Hold | Release | Hasten | Cancel | Drop | NoteReport
 
 
 class Delivery(msgspec.Struct):
@@ -412,7 +328,7 @@ def decide(state: Delivery, command: Command) -> Sequence[DeliveryEvent]:
     Raises NotFound for what was never scheduled, Conflict when an operator or sender asks too late.
     """
     if isinstance(command, Schedule):
-        return [] if state.version else [DeliveryScheduled(**msgspec.structs.asdict(command))]
+        return [] if state.version else [command.promise]
     if state.phase is Phase.NEW:
         raise NotFound("no such delivery", state.id)
     match command:
@@ -489,11 +405,6 @@ def _deferred(state: Delivery, command: ConcludeAttempt, text: str) -> DeliveryD
     )
 
 
-def permanent(code: str) -> str:
-    """Return the code in class 5: what was temporary has become final."""
-    return "5" + code[1:] if code.startswith("4.") else code
-
-
 def _report(state: Delivery, command: NoteReport) -> Sequence[DeliveryEvent]:
     """Keep what is new, for recipients of this delivery only; reports are repeated and may be lies."""
     if state.kind is not Kind.MESSAGE or not (state.attempts or state.final):
@@ -504,7 +415,9 @@ def _report(state: Delivery, command: NoteReport) -> Sequence[DeliveryEvent]:
         for status in command.statuses
         if status.address in known and state.reported.get(status.address) != status
     )
-    return [DeliveryReported(owner=state.owner, at=command.at, peer=command.peer, statuses=fresh)] if fresh else []
+    if not fresh:
+        return []
+    return [DeliveryReported(owner=state.owner, at=command.at, peer=command.peer, statuses=fresh)]
 
 
 def _intervene(state: Delivery, command: Hold | Release | Hasten | Cancel | Drop) -> Sequence[DeliveryEvent]:
@@ -537,7 +450,7 @@ def evolve(state: Delivery, event: Event) -> Delivery:
         case AttemptStarted():
             state.trying, state.attempts = True, event.number
         case MessageDelivered():
-            state.server, state.statuses = event.server, event.statuses
+            state.server, state.statuses = event.server, event.statuses or state.statuses
             _end(state, Phase.DELIVERED, event.code, event.text)
         case DeliveryDeferred():
             _put_off(state, event)

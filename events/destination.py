@@ -12,7 +12,7 @@ from enum import StrEnum
 
 import msgspec
 
-from events.delivery import MAX_REASON, RetryPolicy
+from events.attempt import MAX_REASON, RetryPolicy
 from events.event import Event
 
 STREAM = "destination-"

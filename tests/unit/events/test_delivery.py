@@ -8,13 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from events.attempt import Addressee, Cause, Outcome, RecipientStatus, RetryPolicy, Verdict
 from events.delivery import (
     EXPIRED,
     FINAL,
-    Addressee,
     AttemptStarted,
     Cancel,
-    Cause,
     Command,
     ConcludeAttempt,
     Delivery,
@@ -24,20 +23,17 @@ from events.delivery import (
     DeliveryEvent,
     DeliveryFailed,
     DeliveryHeld,
+    DeliveryScheduled,
     Drop,
     Hasten,
     Hold,
     Kind,
     MessageDelivered,
     NoteReport,
-    Outcome,
     Phase,
-    RecipientStatus,
     Release,
-    RetryPolicy,
     Schedule,
     StartAttempt,
-    Verdict,
     decide,
     evolve,
     initial,
@@ -58,7 +54,7 @@ NO = Outcome(verdict=Verdict.FINAL, code="5.1.1", text="nobody there")
 
 
 def schedule(at: int = 0, kind: Kind = Kind.MESSAGE) -> Schedule:
-    return Schedule(
+    promise = DeliveryScheduled(
         owner="0x" + "a1" * 20,
         kind=kind,
         message="m1",
@@ -67,6 +63,7 @@ def schedule(at: int = 0, kind: Kind = Kind.MESSAGE) -> Schedule:
         scheduled_at=at,
         expires_at=at + LIFETIME,
     )
+    return Schedule(promise)
 
 
 def conclude(number: int, at: int, outcome: Outcome, jitter: float = 0.0, not_before: int = 0) -> Command:
@@ -143,8 +140,8 @@ def test_folding_all_events_again_gives_the_same_state(asked: list[Command]) -> 
             events.append(event)
             told += 1
     again = initial("beta.example:m1")
-    for event in events:
-        again = evolve(again, event)
+    for one in events:
+        again = evolve(again, one)
     assert (again, again.version) == (state, told)
 
 
@@ -189,7 +186,13 @@ def test_deferral_says_why_until_when_and_with_which_code() -> None:
     state = fresh()
     (_, event) = run(state, StartAttempt(0), conclude(1, 10, DEAD))
     assert event == DeliveryDeferred(
-        owner=state.owner, number=1, at=10, until=1_010, cause=Cause.UNREACHABLE, code="4.4.1", reason="no answer"
+        owner=state.owner,
+        number=1,
+        at=10,
+        until=1_010,
+        cause=Cause.UNREACHABLE,
+        code="4.4.1",
+        reason="no answer",
     )
 
 
@@ -277,7 +280,8 @@ def test_a_report_counts_once_and_only_for_a_recipient() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "good"), [("2.0.0", True), ("2.2.1", False), ("2.3.5", False), ("4.4.1", False), ("5.1.1", False)]
+    ("code", "good"),
+    [("2.0.0", True), ("2.2.1", False), ("2.3.5", False), ("4.4.1", False), ("5.1.1", False)],
 )
 def test_success_codes_that_mean_failures_are_read_as_failures(code: str, good: bool) -> None:
     assert RecipientStatus(code=code).good is good

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.delivery import RetryPolicy
+from events.attempt import RetryPolicy
 from events.destination import (
     Breaker,
     BreakerClosed,
@@ -64,7 +64,9 @@ def test_there_is_room_for_many_only_where_the_breaker_is_closed(asked: list[Com
     state = initial("beta.example")
     run(state, *asked)
     room = state.room(now, 4)
-    assert room == (0 if now < state.paused_until else {"closed": 4, "half-open": 1, "open": 0}[state.breaker])
+    assert room == (
+        0 if now < state.paused_until else {"closed": 4, "half-open": 1, "open": 0}[state.breaker]
+    )
     assert (state.breaker is Breaker.CLOSED) or state.failures >= 3
 
 
