@@ -177,6 +177,12 @@ class Outgoing:
         for destination in await self.queue.destinations():
             self.timers.set(KIND, destination, self.clock.now())
 
+    async def look(self) -> None:
+        """Wake the destinations that nobody would: a net below the timers, for what no test has shown."""
+        for destination in await self.queue.destinations():
+            if not self.timers.has(KIND, destination) and destination not in self.running:
+                self.timers.set(KIND, destination, self.clock.now())
+
     async def close(self) -> None:
         """Break off what is under way: an attempt without an end is made again at the next start."""
         self.is_open = False

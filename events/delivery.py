@@ -409,11 +409,11 @@ def _report(state: Delivery, command: NoteReport) -> Sequence[DeliveryEvent]:
     """Keep what is new, for recipients of this delivery only; reports are repeated and may be lies."""
     if state.kind is not Kind.MESSAGE or not (state.attempts or state.final):
         return []
-    known = {one.address for one in (*state.addressees, *state.statuses) if one.address}
+    known = {one.address for one in state.addressees} | {one.address for one in state.statuses}
     fresh = tuple(
         msgspec.structs.replace(status, text=status.text[:MAX_REASON])
         for status in command.statuses
-        if status.address in known and state.reported.get(status.address) != status
+        if status.address in known - {""} and state.reported.get(status.address) != status
     )
     if not fresh:
         return []
@@ -462,7 +462,7 @@ def evolve(state: Delivery, event: Event) -> Delivery:
         case DeliveryDropped():
             _end(state, Phase.DROPPED, state.code, event.reason or state.reason)
         case DeliveryReported():
-            state.reported |= {status.address: status for status in event.statuses}
+            state.reported |= {one.address: one for one in event.statuses}
         case _:
             _held_or_released(state, event)
     return state

@@ -36,7 +36,7 @@ class Outbox:
 
     name = "outbox"
     schema = 1
-    types = frozenset(event.__name__ for event in (*DELIVERY_EVENTS, AccountErased))
+    types = frozenset((*(kind.__name__ for kind in DELIVERY_EVENTS), AccountErased.__name__))
 
     async def apply(self, record: Recorded, documents: Documents) -> Sequence[Effect]:
         """Return the one change that the event makes. Raises CorruptRecord."""

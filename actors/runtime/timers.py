@@ -66,6 +66,10 @@ class Timers:
         """Don't wake the actor."""
         self._times.pop((kind, key), None)
 
+    def has(self, kind: str, key: str) -> bool:
+        """Whether the actor will be woken."""
+        return (kind, key) in self._times
+
     def next(self) -> int | None:
         """Return the time of the first timer (ms), None when there is none."""
         while self._heap:

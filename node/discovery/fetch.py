@@ -58,11 +58,15 @@ class FetchFailed(MailioError):
 
 
 class Fetched(msgspec.Struct, frozen=True):
-    """An answer: HTTP status, content type without parameters, body with its encoding undone."""
+    """An answer: HTTP status, content type without parameters, body with its encoding undone.
+
+    `retry_after` is the text of that header, which may be anything.
+    """
 
     status: int
     content_type: str
     body: bytes
+    retry_after: str = ""
 
 
 class GuardedClient:
@@ -220,7 +224,8 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> Fetched:
     body = _Body(response.headers.get("Content-Encoding", "identity").strip().lower(), limit)
     async for chunk in response.content.iter_chunked(CHUNK):
         body.add(chunk)
-    return Fetched(response.status, response.content_type, body.whole())
+    after = response.headers.get("Retry-After", "")
+    return Fetched(response.status, response.content_type, body.whole(), after)
 
 
 class _Body:

@@ -32,6 +32,16 @@ EVE = "0x" + "e0" * 20
 ORIGIN = Origin(actor="test")
 
 
+NODES: list[Node] = []
+"""Those that were made, for `close_all`."""
+
+
+async def close_all() -> None:
+    """End every node, as a stop does."""
+    while NODES:
+        await NODES.pop().close()
+
+
 class LogQueue:
     """What waits, folded from the log each time: the slow truth."""
 
@@ -80,7 +90,7 @@ class ScriptedCourier:
             if place in self.hold:
                 await self.hold[place].wait()
             await asyncio.sleep(0)
-            return self.answers.get(place, lambda _: RECEIVED)(delivery)
+            return self.answers[place](delivery) if place in self.answers else RECEIVED
         finally:
             self._now[place] -= 1
 
@@ -111,6 +121,7 @@ class Node:
             chance=lambda: 0.0,
         )
         snapshots = MemorySnapshots()
+        NODES.append(self)
         self.actors.register(
             KIND, lambda key: FederationActor(key, self.log, snapshots, outgoing=self.outgoing)
         )
@@ -119,6 +130,10 @@ class Node:
         await self.outgoing.open()
         await self.settle()
         return self
+
+    async def close(self) -> None:
+        await self.outgoing.close()
+        await self.actors.close()
 
     async def promise(self, message: str, destination: str = "beta.example", owner: str = ALICE) -> Recorded:
         """Schedule a message, and tell nobody yet."""

@@ -36,9 +36,15 @@ from events.log.log import Write
 from events.mailbox import MessageFiled
 from events.mailbox import stream as mailbox_stream
 from events.policy import Folder, Reason, Transport
-from tests.fakes.federation import ALICE, DEAD, EVE, NO, ORIGIN, RECEIVED, REFUSED, Node
+from tests.fakes.federation import ALICE, DEAD, EVE, NO, ORIGIN, RECEIVED, REFUSED, Node, close_all
 
 HOUR = 3_600_000
+
+
+@pytest.fixture(autouse=True)
+async def ended() -> AsyncIterator[None]:
+    yield
+    await close_all()
 
 
 async def breaker(node: Node, destination: str = "beta.example") -> Destination:
@@ -363,6 +369,7 @@ def test_every_message_ends_and_none_overtakes(plan: list[tuple[int, Outcome]], 
         for sender in range(3):
             firsts = list(dict.fromkeys(m for m in node.courier.to("beta.example") if m[0] == str(sender)))
             assert firsts == sorted(firsts)
+        await close_all()
 
     asyncio.run(scenario())
 
