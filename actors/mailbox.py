@@ -41,7 +41,7 @@ class ReadMail(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MailReader(Protocol):
-    """Where raw messages are parsed."""
+    """Where raw messages are parsed: one for each transport."""
 
     async def read(self, blob: str, *, document_id: str, owner: str, received_at: int) -> ReadMail:
         """Parse the message and store its document and attachments; malformed input has defects."""
@@ -88,6 +88,7 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
         snapshots: SnapshotStore,
         *,
         reader: MailReader,
+        signed_reader: MailReader | None = None,
         books: Books,
         clock: Clock,
         goodreads_percent: int,
@@ -95,7 +96,7 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
     ) -> None:
         super().__init__(key, log, snapshots)
         self._told = told
-        self._reader = reader
+        self._readers = {Transport.SMTP: reader, Transport.MTP: signed_reader or reader}
         self._books = books
         self._clock = clock
         self._goodreads_percent = goodreads_percent
@@ -141,7 +142,8 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
         assert isinstance(accepted, MailAccepted)
         mail_id = record.stream.removeprefix(MAIL_STREAM)
         doc_id = document_id(mail_id, self.key)
-        read = await self._reader.read(
+        transport = Transport(accepted.transport)
+        read = await self._readers[transport].read(
             accepted.blob, document_id=doc_id, owner=self.key, received_at=accepted.received_at
         )
         authors = accepted.authors or (read.author or accepted.envelope_sender,)
@@ -149,11 +151,12 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
         return FileMessage(
             id=doc_id,
             mail=mail_id,
-            transport=Transport(accepted.transport),
+            transport=transport,
             sender=authors[0].lower(),
             standing=standing_of_all(standings),
             authenticated=accepted.authenticated,
             spam=accepted.spam,
+            introduction=accepted.introduces,
             document=read.document,
             attachments=read.attachments,
             size=read.size,
@@ -166,7 +169,8 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
     async def _standing(self, sender: str) -> Standing:
         if not sender:
             return Standing.UNKNOWN
-        question = Consult(tuple(dict.fromkeys((sender, sender.lower()))), sender.lower())
+        email = "" if sender.startswith("did:") else sender.lower()
+        question = Consult(tuple(dict.fromkeys((sender, sender.lower()))), email)
         return Standing(str(await self._books.ask("handshake", self.key, question)))
 
 

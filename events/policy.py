@@ -81,7 +81,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     `answered` is true once the node has taken responsibility for the message: it can't be refused any
     more. `sent`, `received` and `interest` count messages between the two before this one: to the
     sender, from the sender, and those from the sender that the owner showed interest in. Sizes are in
-    bytes. `authenticated` is None while nobody has checked that the sender is who it says.
+    bytes. `authenticated` is None while nobody has checked that the sender is who it says. `introduction` is
+    true for a request for a handshake that came with an offer of the owner's, and for an answer to one.
     """
 
     transport: Transport
@@ -99,6 +100,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     received: int = 0
     interest: int = 0
     goodreads_percent: int = 30
+    introduction: bool = False
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -143,6 +145,7 @@ _RULES: tuple[_Rule, ...] = (
     (lambda c: not c.answered and _full(c), Reason.MAILBOX_FULL, True, Folder.INBOX),
     (lambda c: c.spam, Reason.SPAM_VERDICT, False, Folder.SPAM),
     (lambda c: c.own, Reason.OWN_MESSAGE, False, Folder.INBOX),
+    (lambda c: c.introduction, Reason.HANDSHAKE_REQUESTED, False, Folder.HANDSHAKE),
     (lambda c: _accepted(c) and c.authenticated is True, Reason.HANDSHAKE_ACCEPTED, False, Folder.INBOX),
     (_accepted, Reason.HANDSHAKE_ACCEPTED_UNVERIFIED, False, Folder.INBOX),
     (lambda c: c.standing is Standing.REQUEST, Reason.HANDSHAKE_REQUESTED, False, Folder.HANDSHAKE),

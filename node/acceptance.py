@@ -6,7 +6,7 @@ and event are on disk; until then nothing has happened.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -24,6 +24,7 @@ from events.errors import (
     MalformedMessage,
     NotFound,
 )
+from events.event import Recorded
 from events.log import failpoints
 from events.log.log import Clock, Log, Origin, Write
 from events.mail import MailAccepted, Recipient
@@ -34,7 +35,7 @@ from node.mime.structure import Structure, inspect
 from node.owed import Debt, Owed
 from node.smtp.ports import SessionFacts
 from node.storage.blobs import Blobs
-from projections.directory import AccountDirectory
+from projections.directory import AccountDirectory, AccountEntry
 
 RUSH = 8
 """Messages accepted at once that make a rush: a small node sees one or two, many sessions share a sync."""
@@ -85,6 +86,23 @@ def refusal(reason: Reason) -> MailioError:
 def identities(email: str) -> tuple[str, ...]:
     """Texts under which an email may stand in a handshake book, best first (wire spec section 4.3)."""
     return (email,) if email == email.lower() else (email, email.lower())
+
+
+MakeEvent = Callable[[str], MailAccepted]
+"""Makes the event of an accepted mail, given the name of its blob."""
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """What is known of a message for one mailbox, and so what becomes of it. `entry` is None for nobody."""
+
+    entry: AccountEntry | None
+    case: Case
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why the message is refused; None when it is not."""
+        verdict = policy.judge(self.case)
+        return verdict.reason if verdict.refused else None
 
 
 class Acceptance:
@@ -162,13 +180,57 @@ class Acceptance:
     async def _standing(self, owner: str, sender: str) -> Standing:
         if not sender:
             return Standing.UNKNOWN
-        answer = await self._actors.ask("handshake", owner, Consult(identities(sender), sender))
+        email = "" if sender.startswith("did:") else sender
+        answer = await self._actors.ask("handshake", owner, Consult(identities(sender), email))
         return Standing(str(answer))
 
     async def _used(self, owner: str) -> int:
         state = await self._actors.ask("mailbox", owner, Inspect())
         assert isinstance(state, Mailbox)
         return state.used
+
+    async def judge(self, address: str, author: str, size: int, *, introduction: bool) -> Judged:
+        """Say what the policy says of a federated message, whose author (a DID) is proven, for a mailbox."""
+        entry = await self._directory.by_address(address)
+        if entry is None or not entry.enabled:
+            return Judged(entry, _absent(exists=entry is not None))
+        owed = self._owed.to(entry.address, self._work.low_water)
+        case = await self._case(entry.address, (author,), size, owed)
+        case = msgspec.structs.replace(
+            case, transport=Transport.MTP, authenticated=True, introduction=introduction
+        )
+        return Judged(entry, case)
+
+    @failpoints.after("mail-accepted")
+    async def keep(self, mail_id: str, owners: Sequence[str], raw: bytes, event: MakeEvent) -> Recorded:
+        """Sync a federated message and the event that `event` makes of its blob's name.
+
+        Raises VersionConflict when there is a mail of this id, Busy, StorageUnavailable.
+        """
+        if self.busy():
+            raise Busy("too much mail waits to be filed, try again later")
+        self.in_progress += 1
+        try:
+            debt = self._owed.promise(owners, len(raw), self._work.low_water)
+            return await self._sync(debt, mail_id, raw, event, "mtp")
+        finally:
+            self.in_progress -= 1
+
+    async def _sync(self, debt: Debt, mail_id: str, raw: bytes, event: MakeEvent, actor: str) -> Recorded:
+        """Sync the blob, then the event: this is the moment of taking responsibility."""
+        try:
+            (blob,) = await self._blobs.write(raw, owners=list(debt.ahead))
+            write = Write(mail.stream(mail_id), (event(blob),), expected=0)
+            (recorded,) = await self._log.append(write, origin=Origin(actor=actor))
+        except Gone as error:
+            self._owed.cancel(debt)
+            # Erased since they were admitted: asked again, the sender learns who is left.
+            raise Busy("try again", str(error)) from error
+        except BaseException:
+            self._owed.cancel(debt)
+            raise
+        self._owed.accepted(debt, recorded.position)
+        return recorded
 
     @failpoints.after("mail-accepted")
     async def accept(
@@ -201,8 +263,15 @@ class Acceptance:
         try:
             authors = structure.from_addresses[:MAX_AUTHORS]
             refused = await self._refusals(debt, authors, envelope_sender)
-            (blob,) = await self._blobs.write(raw, owners=owners)
-            event = MailAccepted(
+        except BaseException:
+            self._owed.cancel(debt)
+            raise
+        mail_id = self._clock.event_id()
+        await self._sync(
+            debt,
+            mail_id,
+            raw,
+            lambda blob: MailAccepted(
                 transport=Transport.SMTP,
                 blob=blob,
                 size=len(raw),
@@ -215,18 +284,9 @@ class Acceptance:
                 helo=facts.helo,
                 tls=facts.tls,
                 session=facts.session,
-            )
-            mail_id = self._clock.event_id()
-            write = Write(mail.stream(mail_id), (event,), expected=0)
-            (recorded,) = await self._log.append(write, origin=Origin(actor="smtp"))
-        except Gone as error:
-            self._owed.cancel(debt)
-            # Erased since they were admitted: asked again, the sender learns who is left.
-            raise Busy("try again", str(error)) from error
-        except BaseException:
-            self._owed.cancel(debt)
-            raise
-        self._owed.accepted(debt, recorded.position)
+            ),
+            "smtp",
+        )
         return mail_id
 
     async def _refusals(

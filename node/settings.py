@@ -20,6 +20,7 @@ from actors.runtime.reaction import DispatchLimits
 from events.errors import Misconfigured
 from node.discovery.limits import DiscoverySettings
 from node.mime.limits import MimeLimits
+from node.mtp.limits import MtpSettings
 from node.smtp.limits import SmtpLimits
 from node.sync.limits import SyncLimits
 from projections.runner import RunnerLimits
@@ -142,6 +143,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     couchdb: CouchdbSettings = CouchdbSettings()
     log: LogSettings = LogSettings()
     discovery: DiscoverySettings = DiscoverySettings()
+    mtp: MtpSettings = MtpSettings()
     logging: LoggingSettings = LoggingSettings()
     actors: ActorLimits = ActorLimits()
     reactions: DispatchLimits = DispatchLimits()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -10,6 +10,8 @@ from events.errors import InvalidInput, LimitExceeded
 from node.mtp.envelope import SIGNATURE_SCHEME
 from node.mtp.message import MAX_TEXT, MAX_TIME
 from node.mtp.status import MtpStatus
+
+Read = TypeVar("Read", bound=msgspec.Struct)
 
 HASH_SCHEME: Final = "SC_N32768_R8_P1_L32_B64"
 """Name of the scrypt parameters of section 1.8."""
@@ -66,10 +68,7 @@ def answering_header(at: int) -> LookupHeader:
 
 def read_did_request(payload: dict[str, Any]) -> DidLookupRequest:
     """Read and validate the payload. Raises InvalidInput with Go's texts, LimitExceeded."""
-    try:
-        request = msgspec.convert(payload, DidLookupRequest)
-    except msgspec.ValidationError as error:
-        raise InvalidInput("invalid format", str(error)[:200]) from None
+    request = _converted(payload, DidLookupRequest)
     require_header(request.lookup_header)
     if not request.sender_address:
         raise InvalidInput("error in field SenderAddress, tag required, parameter ")
@@ -78,6 +77,20 @@ def read_did_request(payload: dict[str, Any]) -> DidLookupRequest:
     if any(len(one.email) > MAX_TEXT or len(one.email_hash) > MAX_TEXT for one in request.did_lookups):
         raise LimitExceeded("an email in the lookup is too long")
     return request
+
+
+def read_header(value: object) -> LookupHeader:
+    """Read and validate what stands before a lookup. Raises InvalidInput."""
+    header = _converted(value, LookupHeader)
+    require_header(header)
+    return header
+
+
+def _converted(value: object, kind: type[Read]) -> Read:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidInput("invalid format", str(error)[:200]) from None
 
 
 def require_header(header: LookupHeader) -> None:

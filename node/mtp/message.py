@@ -144,9 +144,14 @@ class DidCommMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
         return self.intent == INTENT_DELIVERY
 
     @property
+    def introduces(self) -> bool:
+        """Whether it asks for a handshake, or answers such a request."""
+        return self.intent in HANDSHAKE_INTENTS
+
+    @property
     def redeems_offer(self) -> bool:
         """Whether it has to show a nonce: all handshakes but answers to a request (section 4.6)."""
-        return self.intent in HANDSHAKE_INTENTS and self.type != HANDSHAKE_RESPONSE
+        return self.introduces and self.type != HANDSHAKE_RESPONSE
 
     @property
     def plain_body(self) -> bytes:
@@ -242,11 +247,16 @@ def _require_content(message: DidCommMessage) -> None:
         for name in ("aad", "ciphertext", "iv", "recipients", "tag", "protected"):
             if not getattr(message.body, name):
                 _refuse(name.capitalize(), "min" if name == "recipients" else "required")
-    if message.plain_body_base64:
-        try:
-            _ = message.plain_body
-        except InvalidInput:
-            _refuse("PlainBodyBase64", "base64")
+    _require_base64("PlainBodyBase64", message.plain_body_base64)
+    for attachment in message.attachments:
+        _require_base64("Base64", attachment.data.base64 or "")
+
+
+def _require_base64(field: str, text: str) -> None:
+    try:
+        from_base64(text, limit=len(text))
+    except InvalidInput:
+        _refuse(field, "base64")
 
 
 def _require_bounded(message: DidCommMessage) -> None:
