@@ -12,6 +12,7 @@ from itertools import islice
 
 import msgspec
 
+from actors import reporting
 from actors.messages import Inspect
 from actors.outgoing import KIND, Concluded, Ended, Outgoing
 from actors.runtime.aggregate import AggregateActor, fold
@@ -19,7 +20,7 @@ from actors.runtime.loop_actor import report
 from actors.runtime.timers import Wake
 from actors.window import Window
 from events import delivery, destination
-from events.attempt import Addressee, Cause, Outcome, RecipientStatus
+from events.attempt import Cause, Outcome
 from events.delivery import (
     AttemptStarted,
     Cancel,
@@ -32,13 +33,10 @@ from events.delivery import (
     Drop,
     Hasten,
     Hold,
-    Kind,
     MessageDelivered,
     NoteReport,
     Release,
     StartAttempt,
-    delivery_id,
-    report_name,
 )
 from events.destination import (
     Breaker,
@@ -55,11 +53,6 @@ from events.destination import (
 from events.errors import AlreadyAnswered, Gone, StorageUnavailable, VersionConflict
 from events.event import Recorded
 from events.log.log import Log, Origin, SnapshotStore, Write
-from events.mailbox import STREAM as MAILBOX_STREAM
-from events.mailbox import MessageFiled
-
-CONFIRMED = "2.0.0"
-"""What a sender is told of a message that was filed, whatever the folder (wire spec section 3.3.5)."""
 
 NEVER = 2**63
 """A time that does not come."""
@@ -116,20 +109,15 @@ class FederationActor(AggregateActor[Destination, Command]):
 
     async def react(self, record: Recorded) -> None:
         """Take a new delivery in, or promise a report about a message that came from this peer."""
-        event = record.event
-        if isinstance(event, MessageFiled):
-            await self._promise_report(record, event)
-        else:
-            self._take_in(record)
-        await self._go_on()
+        await self.react_all((record,))
 
     async def react_all(self, records: Sequence[Recorded]) -> None:
         """Do the same with several at once."""
         for record in records:
-            if isinstance(record.event, MessageFiled):
-                await self._promise_report(record, record.event)
-            else:
+            if isinstance(record.event, DeliveryScheduled):
                 self._take_in(record)
+            else:
+                await self._promise_report(record)
         await self._go_on()
 
     def handle(self, message: object) -> object:
@@ -154,9 +142,9 @@ class FederationActor(AggregateActor[Destination, Command]):
         key = record.stream.removeprefix(delivery.STREAM)
         self._window.offer(delivery.evolve(delivery.initial(key), record.event))
 
-    async def _promise_report(self, record: Recorded, filed: MessageFiled) -> None:
+    async def _promise_report(self, record: Recorded) -> None:
         """Schedule the notification of wire spec section 3.3.6; a second time the log refuses it."""
-        order = report_order(record, filed, self.key, self._clock.now(), self._settings.lifetime_ms)
+        order = reporting.order(record, self.key, self._clock.now(), self._settings.lifetime_ms)
         origin = Origin(actor=f"{KIND}/{self.key}", cause=record.metadata, answers=True)
         try:
             recorded = await self.log.append(order, origin=origin)
@@ -353,20 +341,3 @@ def _after(state: Destination, events: Sequence[DestinationEvent]) -> Destinatio
 
 def _write(state: Delivery, events: Sequence[DeliveryEvent]) -> Write:
     return Write(delivery.stream(state.id), tuple(events), state.version)
-
-
-def report_order(record: Recorded, filed: MessageFiled, peer: str, at: int, lifetime: int) -> Write:
-    """Return the promise of a report about a message that was filed for its owner."""
-    owner = record.stream.removeprefix(MAILBOX_STREAM)
-    key = delivery_id(peer, report_name(filed.mail, owner))
-    promise = DeliveryScheduled(
-        owner=owner,
-        kind=Kind.REPORT,
-        message=filed.message_id,
-        destination=peer,
-        addressees=(Addressee(did=filed.sender),),
-        statuses=(RecipientStatus(address=owner, code=CONFIRMED, text="delivery confirmation"),),
-        scheduled_at=at,
-        expires_at=at + lifetime,
-    )
-    return Write(delivery.stream(key), (promise,), expected=0)

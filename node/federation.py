@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 
 import msgspec
 import structlog
@@ -157,7 +157,7 @@ class Federation:
             lifetime_ms=delivery.lifetime_ms,
         )
 
-    def tasks(self) -> list[Callable[[], Awaitable[None]]]:
+    def tasks(self) -> list[Callable[[], Coroutine[None, None, None]]]:
         """Return what has to run while the node does."""
         return [self.timers.run, self._look]
 

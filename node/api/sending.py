@@ -34,8 +34,8 @@ class SendingRoutes:
     """Routes that send."""
 
     def __init__(self, core: Core) -> None:
-        self._sending = core.sending
-        self._uploads = core.uploads
+        self._sending = core.federation.sending
+        self._uploads = core.federation.uploads
 
     def routes(self) -> list[Route]:
         """Declare the routes."""

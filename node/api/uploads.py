@@ -1,4 +1,4 @@
-"""Uploads and downloads by links that need no token, as from an object store (wire spec sections 6.5 and 7.2).
+"""Uploads and downloads by links that need no token, as from an object store (wire spec section 6.5).
 
 A link names one object of one user, one method and an end, and is sealed with a key of the node's: nobody can
 make one, or make another of it. The names that clients give are hashed and never used.
@@ -158,18 +158,18 @@ class UploadRoutes:
         content = await read_bytes(call.request, UPLOAD_BYTES)
         stated = call.request.content_type
         kind = stated if stated in CONTENT_TYPES else OCTETS
-        await self._core.uploads.store(address, key, content, kind)
+        await self._core.federation.uploads.store(address, key, content, kind)
         return Link(f"{self._origin(call.request)}{OBJECTS}{address}/{key}")
 
     async def get(self, call: Call[LinkQuery, None]) -> web.Response:
         """Give it back, never as something that a browser would run."""
         address, key = self._admit(call, "get")
-        content = await self._core.uploads.read(address, f"{OBJECTS}{address}/{key}")
+        content = await self._core.federation.uploads.read(address, f"{OBJECTS}{address}/{key}")
         headers = {"Content-Disposition": "attachment", "X-Content-Type-Options": "nosniff"}
         return web.Response(body=content, content_type=OCTETS, headers=headers)
 
     async def delete(self, call: Call[None, DeleteRequest]) -> list[Link]:
         """Delete; what is not there is passed over."""
         for value in call.body.values:
-            await self._core.uploads.forget(call.address, value, call.origin)
+            await self._core.federation.uploads.forget(call.address, value, call.origin)
         return [Link(f"{call.address}/{value.rpartition('/')[2]}") for value in call.body.values]

@@ -45,7 +45,7 @@ class PeerReports:
         self._clock = clock
 
     async def record(self, peer: str, message_id: str, statuses: Sequence[MtpStatus]) -> None:
-        """Keep what a peer says about a message that went to it; else it means nothing, and nobody is told so.
+        """Keep what a peer says about a message that went to it; anything else is passed over.
 
         Raises what is temporary, so that the peer tries again.
         """

@@ -23,13 +23,13 @@ from events.errors import Conflict, Forbidden, InvalidInput, LimitExceeded, Mail
 from events.identity import Did, email_domain, normalise_domain, normalise_email, userdb_name, web_did
 from events.log.log import Clock, Origin, Write
 from events.mailbox import Mailbox, SendMessage
+from node.mtp.envelope import SIGNATURE_SCHEME
 from node.mtp.message import (
     INTENT_DELIVERY,
     INTENT_HANDSHAKE_REQUEST,
     INTENT_MESSAGE,
     MAX_ATTACHMENTS,
     RESPONSE_INTENTS,
-    SIGNATURE_SCHEME,
     Attachment,
     AttachmentData,
     DidCommMessage,

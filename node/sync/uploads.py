@@ -131,7 +131,7 @@ class Uploads:
         raise NotFound("attachment not found")
 
     async def forget(self, owner: str, link: str, origin: Origin) -> None:
-        """Delete an upload of the owner's; what is none of theirs is left alone, as a client may be mistaken."""
+        """Delete an upload of the owner's; whatever else a link names is left alone."""
         key = urlsplit(link).path.rpartition("/")[2]
         stored = await self._documents.get(userdb_name(owner), UPLOAD_ID + key) if is_key(key) else None
         if stored is None or stored.winner.deleted:
