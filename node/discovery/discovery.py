@@ -16,6 +16,7 @@ class Discovery:
     """The resolver, the domains, the guarded client, the DIDs. Nothing is opened before it is used."""
 
     def __init__(self, settings: DiscoverySettings, clock: Clock, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
         self.resolver = Resolver(settings, clock)
         self.domains = Domains(self.resolver, settings.prefixes)
         self.client = GuardedClient(self.resolver, settings, clock, tls)
