@@ -6,7 +6,7 @@ PYTHON ?= python3
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-setup lint types unit docs fuzz crash bench clean
+.PHONY: help run test test-setup lint types unit docs fuzz crash simulate bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ docs: $(VENV)/dev.stamp ## Write the generated pages: configuration and commands
 
 fuzz: $(VENV)/dev.stamp ## Fuzz every parser, SECONDS=60 each; TARGETS="…" for some of them
 	$(BIN)/python -m tests.fuzz $(SECONDS) $(TARGETS)
+
+simulate: $(VENV)/dev.stamp ## Many nodes in virtual time, with faults: SEEDS=1000, or SEED=… tells the story of one
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000))
 
 bench: test-setup $(VENV)/bench.stamp ## Measure all (about half an hour; QUICK=1: some minutes, nothing recorded)
 	$(BIN)/python -m benchmarks --size $(if $(QUICK),quick,full)
