@@ -240,6 +240,7 @@ async def test_gzip_is_undone_within_the_limit(client: GuardedClient, https: Htt
     ("encoding", "body"),
     [("br", b"x"), ("gzip, gzip", gzip.compress(gzip.compress(b"x"))), ("gzip", b"plain"),
      ("gzip", gzip.compress(b"x" * 99)[:-9])],
+    ids=["br", "gzip twice", "gzip that is none", "gzip cut off"],
 )  # fmt: skip
 async def test_other_encodings_are_refused(
     client: GuardedClient, https: HttpsServer, encoding: str, body: bytes
