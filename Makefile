@@ -39,7 +39,8 @@ crash: test-setup ## Die at every failpoint, lose power, fail calls, thoroughly;
 ifdef FAILPOINT
 	FAILPOINT=$(FAILPOINT) HIT=$(HIT) $(BIN)/python -m pytest tests/crash/matrix.py
 else
-	THOROUGH=1 $(BIN)/python -m pytest tests/crash tests/crash/matrix.py
+	THOROUGH=1 $(BIN)/python -m pytest $(SPREAD) tests/crash
+	$(BIN)/python -m pytest -n $(WORKERS) -vv tests/crash/matrix.py
 endif
 
 docs: $(VENV)/dev.stamp ## Write the generated pages: configuration and commands

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from events.log.clock import VirtualClock
-from node.api.rate import TooManyRequests
 from node.discovery.answers import DnsUnavailable
 from node.discovery.discovery import Discovery
 from node.discovery.fetch import FetchFailed, GuardedClient, _Vetted
 from node.discovery.limits import DiscoverySettings
 from node.discovery.targets import FetchRefused, Refusal
+from node.rate import TooManyRequests
 from tests.integration.discovery.conftest import settings_for
 from tests.servers.dns import DnsServer, Fault
 from tests.servers.https import HttpsServer, https_server
