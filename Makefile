@@ -4,6 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 SECONDS ?= 60
+WORKERS ?= 2
+
+# Whole files go to a worker, in their order: folders with long tests come first, a thousand short ones last.
+SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-setup lint types unit docs fuzz crash simulate bench clean
@@ -15,7 +19,7 @@ run: $(VENV)/run.stamp ## Install what is missing, then run a node with its data
 	@$(BIN)/mailio-node run --init
 
 test: test-setup lint types ## Install what the tests need, start the real servers, run everything
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SPREAD)
 
 test-setup: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.setup
@@ -35,7 +39,8 @@ crash: test-setup ## Die at every failpoint, lose power, fail calls, thoroughly;
 ifdef FAILPOINT
 	FAILPOINT=$(FAILPOINT) HIT=$(HIT) $(BIN)/python -m pytest tests/crash/matrix.py
 else
-	THOROUGH=1 $(BIN)/python -m pytest tests/crash tests/crash/matrix.py
+	THOROUGH=1 $(BIN)/python -m pytest $(SPREAD) tests/crash
+	$(BIN)/python -m pytest -n $(WORKERS) -vv tests/crash/matrix.py
 endif
 
 docs: $(VENV)/dev.stamp ## Write the generated pages: configuration and commands
