@@ -469,26 +469,42 @@ async def test_an_address_that_only_brings_forgeries_is_told_to_wait(receiver: R
     receiver.receipt(await receiver.send(receiver.beta, receiver.beta.message(alice)))
 
 
-async def test_requests_that_never_end_are_bounded_by_number_and_by_size(tmp_path: Path) -> None:
-    async with harness.receiver(tmp_path, address_requests_at_once=3, at_once_bytes=1_000_000) as receiver:
+async def test_requests_that_never_end_hold_no_more_room_than_what_they_have_sent(tmp_path: Path) -> None:
+    async with harness.receiver(
+        tmp_path, message_bytes=100_000, at_once_bytes=400_000, address_requests_at_once=4
+    ) as receiver:
         alice = await receiver.node.user("alice")
-        body = receiver.beta.signed(receiver.beta.message(alice), receiver.clock.now())
-        head = f"POST {MESSAGING_PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         turns = receiver.node.core.peer_door.turns
+        head = f"POST {MESSAGING_PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         writers = []
-        for size, expected in ((300_000, 202), (900_000, 503)):
+
+        async def begin(sent: int) -> None:
             _, writer = await asyncio.open_connection("127.0.0.1", receiver.node.http.port)
-            writer.write(head.encode() + f"Content-Length: {size}\r\n\r\n{{".encode())
+            writer.write(head.encode() + b"Content-Length: 100000\r\n\r\n" + b" " * sent)
             writers.append(writer)
-            if expected == 202:
-                await until(lambda: turns._bytes >= 300_000)
-                assert (await receiver.post(body)).status == 202
-        big = await receiver.post(b" " * 900_000)
-        assert big.status == 503
+            before = turns._bytes
+            await until(lambda: turns._bytes >= before + sent)
+
+        for _ in range(3):
+            await begin(1)
+        receiver.receipt(await receiver.send(receiver.beta, receiver.beta.message(alice)))
+        await begin(99_000)
+        many = await receiver.send(receiver.beta, receiver.beta.message(alice, id="many"))
+        assert (many.status, many.headers["Retry-After"]) == (429, "1")
+        writers.pop(0).close()
+        await until(lambda: turns._at_once.total() == 3)
+        full = await receiver.post(b" " * 50_000)
+        assert (full.status, full.json["code"]) == (503, 503)
         for writer in writers:
             writer.close()
-        await until(lambda: not turns._bytes)
-        assert not turns._at_once
+        await until(lambda: not turns._bytes and not turns._at_once and not turns._of_address)
+        receiver.receipt(await receiver.send(receiver.beta, receiver.beta.message(alice, id="after")))
+
+
+async def test_a_message_to_everybody_is_refused_before_anybody_is_looked_up(receiver: Receiver) -> None:
+    everybody = [f"did:web:{HERE}#0x{number:040x}" for number in range(101)]
+    answer = await receiver.send(receiver.beta, receiver.beta.message(*everybody))
+    assert (answer.status, answer.json["message"]) == (413, "at most 100 recipients at once")
 
 
 # Who is there
