@@ -15,6 +15,7 @@ from typing import Any, get_origin
 
 import msgspec
 
+from actors.outgoing import DeliverySettings
 from actors.runtime.activation import ActorLimits
 from actors.runtime.reaction import DispatchLimits
 from events.errors import Misconfigured
@@ -144,6 +145,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log: LogSettings = LogSettings()
     discovery: DiscoverySettings = DiscoverySettings()
     mtp: MtpSettings = MtpSettings()
+    delivery: DeliverySettings = DeliverySettings()
     logging: LoggingSettings = LoggingSettings()
     actors: ActorLimits = ActorLimits()
     reactions: DispatchLimits = DispatchLimits()
