@@ -37,6 +37,7 @@ from node.mtp.ports import Offers, Reports
 from node.mtp.status import Code, decode_statuses
 from node.mtp.stored import stored
 from node.mtp.verifying import Freshness, Verified
+from node.mtp.working import worked
 
 MAIL_ID_DIGITS: Final = 32
 """Hex digits of a mail id. 128 bits of a hash: nobody finds a message that has the id of another mail."""
@@ -108,14 +109,15 @@ class Messages:
         is none, Forbidden for an author of another domain, what the policy refuses with when no recipient
         gets it, DuplicateId, Busy, StorageUnavailable.
         """
-        request = read_request(verified.payload)
+        size = len(verified.signed)
+        request = await worked(size, read_request, verified.payload)
         message = request.did_comm_message
         author = _author(message, verified.peer)
         self._freshness.require(request.timestamp)
         if message.is_notification:
             await self._reports.record(verified.peer, message.id, decode_statuses(message.plain_body))
             return self._receipt(message.id, request.timestamp)
-        ident, content = mail_id(verified.peer, message.id), content_digest(message)
+        ident, content = mail_id(verified.peer, message.id), await worked(size, content_digest, message)
         known = await self._known(ident) or await self._accept(verified, client, message, author, content)
         _require_same(known, content)
         return self._receipt(message.id, known.metadata.at)
