@@ -12,6 +12,7 @@ from typing import Any
 import cbor2
 import pytest
 
+from events.errors import StorageUnavailable
 from events.identity import handshake_id
 from events.log.clock import VirtualClock
 from events.mail import MailAccepted
@@ -534,3 +535,37 @@ async def test_a_message_to_somebody_who_was_erased_since_is_not_kept_again(
     assert await kept(receiver) == 1
     (record,) = await receiver.node.core.log.read(0, types={"MailAccepted"})
     assert not isinstance(record.event, MailAccepted)
+
+
+# When the node itself is in trouble
+
+
+async def test_no_receipt_is_given_while_the_disk_fails_and_the_same_message_is_taken_later(
+    receiver: Receiver, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core, message = receiver.node.core, receiver.beta.message(alice)
+
+    async def failing(*_: Any, **__: Any) -> Any:
+        raise StorageUnavailable("the disk is full", "no space left")
+
+    for part, name in ((core.blobs, "write"), (core.log, "append")):
+        with monkeypatch.context() as patch:
+            patch.setattr(part, name, failing)
+            answer = await receiver.send(receiver.beta, message)
+            assert (answer.status, answer.json) == (503, {"code": 503, "message": "the disk is full"})
+            assert answer.headers["Retry-After"]
+    assert not await kept(receiver)
+    receiver.receipt(await receiver.send(receiver.beta, message))
+    assert len(await receiver.filed()) == 1
+
+
+async def test_a_backlog_that_is_full_is_told_as_something_that_passes(
+    receiver: Receiver, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver.node.core.acceptance, "_backlog_limit", 0)
+    answer = await receiver.send(receiver.beta, receiver.beta.message(alice))
+    assert (answer.status, answer.json["message"]) == (
+        503,
+        "too much mail waits to be filed, try again later",
+    )
+    assert answer.headers["Retry-After"]
