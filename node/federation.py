@@ -8,13 +8,12 @@ import random
 from collections.abc import AsyncIterator, Callable, Coroutine
 
 import msgspec
-import structlog
 
 from actors.federation import FederationActor
-from actors.outgoing import KIND, Outgoing
+from actors.outgoing import KIND, MAX_FIGURES, OTHERS, Outgoing
 from actors.runtime.activation import ActorSystem
 from actors.runtime.timers import Timers
-from events.delivery import Delivery
+from events.delivery import Delivery, Phase
 from events.errors import MailioError
 from events.log.log import Clock, Log, SnapshotStore
 from node.crypto.email_hash import EmailHasher
@@ -38,7 +37,8 @@ from projections.outbox import Waiting
 LOOK_SECONDS = 60.0
 """Pause between two looks for destinations that nobody would wake: a net below the timers."""
 
-_messages = structlog.get_logger("federation")
+COUNT_SECONDS = 15.0
+"""Pause between two counts of what waits: as often as metrics are usually asked for."""
 
 
 class OutboxQueue:
@@ -65,6 +65,30 @@ class OutboxQueue:
         await self._views.reached("outbox", position)
 
 
+class Backlog(msgspec.Struct):
+    """What waits, as counted last. `oldest` is in milliseconds, 0 for none; what is held is apart."""
+
+    total: int = 0
+    held: int = 0
+    oldest: int = 0
+    by_destination: dict[str, int] = {}
+
+    def age(self, clock: Clock) -> float:
+        """Seconds since the oldest was promised."""
+        return max(0, clock.now() - self.oldest) / 1000 if self.oldest else 0.0
+
+    def add(self, one: Delivery) -> None:
+        """Count one more."""
+        if one.phase is Phase.HELD:
+            self.held += 1
+            return
+        self.total += 1
+        self.oldest = min(self.oldest or one.scheduled_at, one.scheduled_at)
+        known = one.destination in self.by_destination or len(self.by_destination) < MAX_FIGURES
+        name = one.destination if known else OTHERS
+        self.by_destination[name] = self.by_destination.get(name, 0) + 1
+
+
 class Federation:
     """Everything that sends. Nothing is dialled before `open`: commands without a daemon only look."""
 
@@ -89,6 +113,7 @@ class Federation:
         """`keys` are the node's own, `peer_keys` those of others; `messages` is the node's own door."""
         node, delivery = settings.node, settings.delivery
         self.queue = OutboxQueue(views)
+        self.backlog = Backlog()
         self.timers = Timers(clock, actors)
         self._client = GuardedClient(
             discovery.resolver,
@@ -159,7 +184,7 @@ class Federation:
 
     def tasks(self) -> list[Callable[[], Coroutine[None, None, None]]]:
         """Return what has to run while the node does."""
-        return [self.timers.run, self._look]
+        return [self.timers.run, self._look, self._count]
 
     async def open(self, position: int) -> None:
         """Begin to deliver, once the queue knows everything up to a position of the log."""
@@ -173,6 +198,19 @@ class Federation:
             if self.outgoing.is_open:
                 with contextlib.suppress(MailioError):
                     await self.outgoing.look()
+
+    async def count(self) -> None:
+        """Count what waits."""
+        backlog = Backlog()
+        async for one in self.queue.waiting.all():
+            backlog.add(one)
+        self.backlog = backlog
+
+    async def _count(self) -> None:
+        while True:
+            with contextlib.suppress(MailioError):
+                await self.count()
+            await asyncio.sleep(COUNT_SECONDS)
 
     async def stop(self) -> None:
         """Break off what is under way; the next start makes it again."""
