@@ -81,7 +81,8 @@ async def queue_list(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
     limit = arguments.get("limit", 100)
     if not isinstance(limit, int) or not 1 <= limit <= MAX_LISTED:
         raise InvalidInput(f"limit is a number from 1 to {MAX_LISTED}")
-    found, total = [], 0
+    found: list[Answer] = []
+    total = 0
     async for one in _listed(core, arguments):
         total += 1
         if len(found) < limit:
