@@ -28,6 +28,7 @@ MEASURES = (
     "rebuild",
     "start",
     "mailboxes",
+    "federation",
 )
 """In the order in which they run: the first ones want the machine at its calmest."""
 
