@@ -40,6 +40,10 @@ from projections.directory import AccountDirectory, AccountEntry
 RUSH = 8
 """Messages accepted at once that make a rush: a small node sees one or two, many sessions share a sync."""
 
+RUSH_MS = 500
+"""How long a rush is remembered. The messages of one sync are all answered in the same moment, just when the
+log tells of them: whoever looked then would see nobody in a hurry."""
+
 MAX_AUTHORS = 10
 """Addresses of a From header that are looked at: honest mail has one, rarely two or three."""
 
@@ -137,6 +141,7 @@ class Acceptance:
         self._backlog_limit = backlog_limit
         self._mime = mime
         self.in_progress = 0
+        self._rushed_at = -RUSH_MS
         self._owed = Owed()
 
     def busy(self) -> bool:
@@ -146,7 +151,8 @@ class Acceptance:
     @property
     def hurried(self) -> bool:
         """Whether accepting should go before filing: a rush of mail, and room for it in the backlog."""
-        return self.in_progress >= RUSH and self._work.backlog < self._backlog_limit // 2
+        rush = self.in_progress >= RUSH or abs(self._clock.now() - self._rushed_at) < RUSH_MS
+        return rush and self._work.backlog < self._backlog_limit // 2
 
     async def admit(
         self, facts: SessionFacts, envelope_sender: str, recipient: str, declared_size: int
@@ -248,6 +254,8 @@ class Acceptance:
         if self.busy():
             raise Busy("too much mail waits to be filed, try again later")
         self.in_progress += 1
+        if self.in_progress >= RUSH:
+            self._rushed_at = self._clock.now()
         try:
             return await self._accept(facts, envelope_sender, recipients, raw)
         finally:

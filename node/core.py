@@ -34,6 +34,7 @@ from events.node import Restorations, evolve
 from node.acceptance import Acceptance
 from node.accounts import Accounts
 from node.attestation import Attestor
+from node.crypto.did_documents import ServerEndpoints
 from node.crypto.email_hash import EmailHasher
 from node.crypto.envelope import Envelopes
 from node.crypto.keys import ServerKeys, load_or_create_server_keys
@@ -95,7 +96,10 @@ class Core:
     """Everything of a node but its doors. Use `Core.open`, then `start`, in the end `close`."""
 
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
-        """Open all stores below the data folder. Raises Misconfigured, CorruptRecord."""
+        """Open all stores below the data folder; the `clock` is the machine's unless another one is given.
+
+        Raises Misconfigured, CorruptRecord.
+        """
         data = _data_folder(settings.node.data)
         self.settings = settings
         self.clock: Clock = clock or SystemClock()
@@ -180,7 +184,7 @@ class Core:
             directory=self.directory,
             reached=lambda position: self.views.reached("directory", position),
             keys=self.keys,
-            server_domain=node.server_domain,
+            endpoints=ServerEndpoints(node.server_domain, self.settings.mtp.messaging_path),
             email_domains=node.email_domains,
             passwords=Passwords(self.scrypt),
             hasher=self.hasher,

@@ -14,7 +14,15 @@ from typing import Final
 import msgspec
 
 from events import mail
-from events.errors import Conflict, Forbidden, InvalidInput, MailioError, NotFound, VersionConflict
+from events.errors import (
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    LimitExceeded,
+    MailioError,
+    NotFound,
+    VersionConflict,
+)
 from events.event import Recorded
 from events.identity import web_did
 from events.log.log import Clock, Log
@@ -32,6 +40,15 @@ from node.mtp.verifying import Freshness, Verified
 
 MAIL_ID_DIGITS: Final = 32
 """Hex digits of a mail id. 128 bits of a hash: nobody finds a message that has the id of another mail."""
+
+MAX_LOCAL: Final = 100
+"""Recipients of one message at this node; clients may name 50 (section 5.4). Each costs some lookups."""
+
+
+class TooManyRecipients(LimitExceeded):
+    """The message is for more people than one request may be."""
+
+    mtp = "5.5.3"
 
 
 class DuplicateId(Conflict):
@@ -187,6 +204,8 @@ def _recipients(message: DidCommMessage, domain: str) -> Sequence[str]:
     found = local_recipients(message, domain)
     if not found:
         raise NotFound("no local recipients found")
+    if len(found) > MAX_LOCAL:
+        raise TooManyRecipients(f"at most {MAX_LOCAL} recipients at once")
     return found
 
 

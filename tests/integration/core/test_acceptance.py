@@ -308,6 +308,17 @@ async def test_a_rush_is_many_messages_at_once_while_the_backlog_has_room(node: 
     assert acceptance.hurried
 
 
+async def test_a_rush_is_remembered_when_its_messages_were_all_answered_at_once(node: Node) -> None:
+    await asyncio.gather(*(node.accept(mail(size=100)) for _ in range(RUSH)))
+    assert node.core.acceptance.in_progress == 0
+    assert node.core.acceptance.hurried
+
+
+async def test_a_mail_in_a_quiet_moment_is_no_rush(node: Node) -> None:
+    await node.accept(mail(size=100))
+    assert not node.core.acceptance.hurried
+
+
 async def test_with_half_the_backlog_used_filing_gives_way_no_longer(tmp_path: Path) -> None:
     core = Core(Settings(node=NodeSettings(data=tmp_path / "data"), smtp=SmtpSettings(backlog=0)))
     await core.start()
