@@ -68,10 +68,10 @@ async def test_what_was_put_is_got_and_counted_and_deleted(node: Node, alice: Us
     me = await node.get("/api/v1/user/me", alice.token)
     assert me.json["usedDisk"] >= 6_000
     key = path.rpartition("/")[2]
-    answer = await node.call("DELETE", "/api/v1/s3", {"values": [key]}, token=alice.token)
-    assert answer.json == [{"url": f"{alice.address}/{key}"}]
-    async with node.http.get(await link(node, alice, path, "get")) as answer:
-        assert answer.status == 404
+    deleted = await node.call("DELETE", "/api/v1/s3", {"values": [key]}, token=alice.token)
+    assert deleted.json == [{"url": f"{alice.address}/{key}"}]
+    async with node.http.get(await link(node, alice, path, "get")) as gone:
+        assert gone.status == 404
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -126,7 +126,7 @@ async def test_what_is_not_the_callers_can_not_be_deleted_or_got(node: Node, ali
     await node.call(
         "DELETE", "/api/v1/s3", {"values": [f"{alice.address}/{key}", "../x", key]}, token=eve.token
     )
-    async with node.http.get(await link(node, eve, key, "get")) as answer:
-        assert answer.status == 404
-    async with node.http.get(await link(node, alice, key, "get")) as answer:
-        assert answer.status == 200
+    async with node.http.get(await link(node, eve, key, "get")) as hers:
+        assert hers.status == 404
+    async with node.http.get(await link(node, alice, key, "get")) as his:
+        assert his.status == 200
