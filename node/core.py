@@ -95,8 +95,10 @@ DISPATCHER = "mail"
 class Core:
     """Everything of a node but its doors. Use `Core.open`, then `start`, in the end `close`."""
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
-        """Open all stores below the data folder; the `clock` is the machine's unless another one is given.
+    def __init__(
+        self, settings: Settings, clock: Clock | None = None, discovery: Discovery | None = None
+    ) -> None:
+        """Open all stores below the data folder; the machine's `clock` and network unless others are given.
 
         Raises Misconfigured, CorruptRecord.
         """
@@ -116,7 +118,7 @@ class Core:
         self.sender_statistics = SenderStatistics(self.views.stores["statistics"])
         self.scrypt = ScryptPool()
         self.hasher = EmailHasher(self.scrypt)
-        self.discovery = Discovery(settings.discovery, self.clock)
+        self.discovery = discovery or Discovery(settings.discovery, self.clock)
         self.parking = Parking(self.log)
         self.restorations = Restorations()
         self.actors = self._actors()

@@ -19,7 +19,6 @@ from events.log.log import Clock, Log, SnapshotStore
 from node.crypto.email_hash import EmailHasher
 from node.crypto.keys import ServerKeys
 from node.discovery.discovery import Discovery
-from node.discovery.fetch import GuardedClient
 from node.mtp.own_door import OwnDoor
 from node.mtp.ports import PeerKeys
 from node.mtp.receiving import Messages
@@ -115,16 +114,13 @@ class Federation:
         self.queue = OutboxQueue(views)
         self.backlog = Backlog()
         self.timers = Timers(clock, actors)
-        self._client = GuardedClient(
-            discovery.resolver,
+        self._client = discovery.client_with(
             msgspec.structs.replace(
                 settings.discovery,
                 fetches=delivery.attempts,
                 fetches_per_host=delivery.requests_per_peer,
                 fetch_seconds=delivery.attempt_seconds,
-            ),
-            clock,
-            discovery.tls,
+            )
         )
         self.lookup = EmailLookup(
             client=self._client,
