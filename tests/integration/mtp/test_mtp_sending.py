@@ -11,7 +11,11 @@ import pytest
 
 from events.attempt import Outcome
 from events.delivery import Delivery, Phase
+from events.log.codec import Codec
+from events.log.reading import LogReader
 from events.mailbox import MessageFiled
+from node.crypto.envelope import Envelopes
+from node.inspection.why import Archive, explain
 from node.mtp.status import MtpStatus
 from node.views import revs_limit
 from projections.rebuild import build
@@ -275,3 +279,16 @@ async def test_an_attachment_goes_along_and_only_ones_own(world: World) -> None:
     assert await beta.core.blobs.read(document.winner.attachments[0].blob) == b"sealed bytes"
     kept = (await alpha.documents(alice))[ident]["didCommMessage"]["attachments"][0]["data"]
     assert "base64" not in kept
+
+
+async def test_why_tells_the_whole_way_of_a_sent_message(world: World) -> None:
+    alpha, beta = world.places["alpha"], world.places["beta"]
+    alice, bob = await alpha.user("alice"), await beta.user("bob")
+    ident = await alpha.sent(alice, beta.did(bob))
+    await confirmed(alpha, alice, ident)
+    with LogReader.open(world.folder / "alpha" / "log.sqlite") as reader:
+        codec = Codec(sealer=Envelopes(alpha.core.vault))
+        (story,) = await explain(Archive(reader, codec, None), ident)
+    (branch,) = story.branches
+    assert [step.what for step in branch.steps[:5]] == ["sent"] + ["delivery"] * 4
+    assert f"{beta.domain}: taken by {beta.domain} at attempt 1" in [step.text for step in branch.steps]
