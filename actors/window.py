@@ -29,6 +29,7 @@ class Window:
         self.complete = False
         self._unread = True
         self._full: set[str] = set()
+        self._cut = False
 
     def __len__(self) -> int:
         return len(self._known)
@@ -49,12 +50,13 @@ class Window:
         if self.complete:
             return False
         few = any(len(self._lanes.get(lane, ())) <= self._share // 2 for lane in self._full)
-        return self._unread or few or len(self._known) <= self._size // 2
+        return self._unread or few or (self._cut and len(self._known) <= self._size // 2)
 
     def offer(self, state: Delivery) -> None:
         """Take in the newest delivery of all, if it has a place; else it waits in the queue."""
         if self.complete and not self._take(state):
-            self.complete, self._full = False, {state.lane}
+            self._cut = len(self._known) >= self._size
+            self.complete, self._full = False, set() if self._cut else {state.lane}
 
     def _take(self, state: Delivery) -> bool:
         if state.id in self._known:
@@ -94,9 +96,9 @@ class Window:
                 complete = False
                 full.add(state.lane)
             if len(self._known) >= self._size:
-                complete = False
                 break
-        self.complete, self._full = complete, full
+        self._cut = len(self._known) >= self._size
+        self.complete, self._full = complete and not self._cut, full
 
     def heads(self) -> Iterator[Delivery]:
         """Give the delivery of each lane whose turn it is."""
