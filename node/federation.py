@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
 
 import msgspec
 
@@ -19,6 +20,7 @@ from events.log.log import Clock, Log, SnapshotStore
 from node.crypto.email_hash import EmailHasher
 from node.crypto.keys import ServerKeys
 from node.discovery.discovery import Discovery
+from node.discovery.limits import DiscoverySettings
 from node.mtp.own_door import OwnDoor
 from node.mtp.ports import PeerKeys
 from node.mtp.receiving import Messages
@@ -88,94 +90,117 @@ class Backlog(msgspec.Struct):
         self.by_destination[name] = self.by_destination.get(name, 0) + 1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooms:
+    """What of a node sending stands on.
+
+    `keys` are the node's own, `peer_keys` those of others; `messages` is the node's own door.
+    """
+
+    settings: Settings
+    log: Log
+    snapshots: SnapshotStore
+    actors: ActorSystem
+    blobs: Blobs
+    views: Views
+    directory: AccountDirectory
+    discovery: Discovery
+    peer_keys: PeerKeys
+    hasher: EmailHasher
+    keys: ServerKeys
+    messages: Messages
+    reports: PeerReports
+    clock: Clock
+
+
 class Federation:
     """Everything that sends. Nothing is dialled before `open`: commands without a daemon only look."""
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        log: Log,
-        snapshots: SnapshotStore,
-        actors: ActorSystem,
-        blobs: Blobs,
-        views: Views,
-        directory: AccountDirectory,
-        discovery: Discovery,
-        peer_keys: PeerKeys,
-        hasher: EmailHasher,
-        keys: ServerKeys,
-        messages: Messages,
-        reports: PeerReports,
-        clock: Clock,
-    ) -> None:
-        """`keys` are the node's own, `peer_keys` those of others; `messages` is the node's own door."""
-        node, delivery = settings.node, settings.delivery
-        self.queue = OutboxQueue(views)
+    def __init__(self, rooms: Rooms) -> None:
+        """Make all parts, and name the federation actors to the actor system."""
+        self._rooms = rooms
+        self.queue = OutboxQueue(rooms.views)
         self.backlog = Backlog()
-        self.timers = Timers(clock, actors)
-        self._client = discovery.client_with(
-            msgspec.structs.replace(
-                settings.discovery,
-                fetches=delivery.attempts,
-                fetches_per_host=delivery.requests_per_peer,
-                fetch_seconds=delivery.attempt_seconds,
-            )
+        self.timers = Timers(rooms.clock, rooms.actors)
+        self._client = rooms.discovery.client_with(_bounds(rooms.settings))
+        self.lookup = self._lookup()
+        self.outgoing = self._outgoing()
+        rooms.actors.register(
+            KIND, lambda key: FederationActor(key, rooms.log, rooms.snapshots, outgoing=self.outgoing)
         )
-        self.lookup = EmailLookup(
+        self.uploads = self._uploads()
+        self.sending = self._sending()
+
+    def _lookup(self) -> EmailLookup:
+        rooms = self._rooms
+        return EmailLookup(
             client=self._client,
-            domains=discovery.domains,
-            keys=peer_keys,
-            signing=keys,
-            hasher=hasher,
-            directory=directory,
-            clock=clock,
-            server_domain=node.server_domain,
-            email_domains=node.email_domains,
+            domains=rooms.discovery.domains,
+            keys=rooms.peer_keys,
+            signing=rooms.keys,
+            hasher=rooms.hasher,
+            directory=rooms.directory,
+            clock=rooms.clock,
+            server_domain=rooms.settings.node.server_domain,
+            email_domains=rooms.settings.node.email_domains,
         )
+
+    def _sender(self) -> Sender:
+        rooms, domain = self._rooms, self._rooms.settings.node.server_domain
         local = OwnDoor(
-            messages=messages, reports=reports, signing=keys, clock=clock, server_domain=node.server_domain
+            messages=rooms.messages,
+            reports=rooms.reports,
+            signing=rooms.keys,
+            clock=rooms.clock,
+            server_domain=domain,
         )
-        sender = Sender(
+        return Sender(
             client=self._client,
-            dids=discovery.dids,
-            keys=peer_keys,
+            dids=rooms.discovery.dids,
+            keys=rooms.peer_keys,
             lookup=self.lookup,
-            signing=keys,
-            blobs=blobs,
-            clock=clock,
-            server_domain=node.server_domain,
+            signing=rooms.keys,
+            blobs=rooms.blobs,
+            clock=rooms.clock,
+            server_domain=domain,
             local=local,
         )
-        self.outgoing = Outgoing(
-            courier=sender,
+
+    def _outgoing(self) -> Outgoing:
+        return Outgoing(
+            courier=self._sender(),
             queue=self.queue,
             timers=self.timers,
-            post=actors,
-            clock=clock,
-            settings=delivery,
+            post=self._rooms.actors,
+            clock=self._rooms.clock,
+            settings=self._rooms.settings.delivery,
             chance=random.random,
         )
-        actors.register(KIND, lambda key: FederationActor(key, log, snapshots, outgoing=self.outgoing))
-        self.uploads = Uploads(
-            actors=actors,
-            documents=views.stores["userdb"],
-            blobs=blobs,
-            reached=views.reached,
-            clock=clock,
-            quota=node.quota_bytes,
+
+    def _uploads(self) -> Uploads:
+        rooms = self._rooms
+        return Uploads(
+            actors=rooms.actors,
+            documents=rooms.views.stores["userdb"],
+            blobs=rooms.blobs,
+            reached=rooms.views.reached,
+            clock=rooms.clock,
+            quota=rooms.settings.node.quota_bytes,
         )
-        self.sending = Sending(
-            actors=actors,
-            directory=directory,
-            documents=views.stores["userdb"],
-            blobs=blobs,
+
+    def _sending(self) -> Sending:
+        rooms, node = self._rooms, self._rooms.settings.node
+        return Sending(
+            actors=rooms.actors,
+            directory=rooms.directory,
+            documents=rooms.views.stores["userdb"],
+            blobs=rooms.blobs,
             files=self.uploads,
-            clock=clock,
+            clock=rooms.clock,
             server_domain=node.server_domain,
             email_domains=node.email_domains,
             quota=node.quota_bytes,
-            lifetime_ms=delivery.lifetime_ms,
+            lifetime_ms=rooms.settings.delivery.lifetime_ms,
         )
 
     def tasks(self) -> list[Callable[[], Coroutine[None, None, None]]]:
@@ -215,3 +240,14 @@ class Federation:
     async def close(self) -> None:
         """Close connections."""
         await self._client.close()
+
+
+def _bounds(settings: Settings) -> DiscoverySettings:
+    """Return the bounds of the client that delivers: its own, so that lookups need not wait for it."""
+    delivery = settings.delivery
+    return msgspec.structs.replace(
+        settings.discovery,
+        fetches=delivery.attempts,
+        fetches_per_host=delivery.requests_per_peer,
+        fetch_seconds=delivery.attempt_seconds,
+    )

@@ -292,3 +292,39 @@ async def test_why_tells_the_whole_way_of_a_sent_message(world: World) -> None:
     (branch,) = story.branches
     assert [step.what for step in branch.steps[:5]] == ["sent"] + ["delivery"] * 4
     assert f"{beta.domain}: taken by {beta.domain} at attempt 1" in [step.text for step in branch.steps]
+
+
+async def test_a_peer_that_writes_to_us_gets_what_has_waited_for_it(world: World) -> None:
+    """The next probe would be an hour away: the peer's own message is as good."""
+    alpha, beta = world.places["alpha"], world.places["beta"]
+    alice, bob = await alpha.user("alice"), await beta.user("bob")
+    await alpha.stop()
+    await alpha.start(
+        breaker_failures=1, breaker_seconds=3_600.0, first_seconds=3_600.0, most_seconds=3_600.0
+    )
+    to = beta.did(bob)
+    await beta.stop()
+    world.publish()
+    idents = [await alpha.sent(alice, to) for _ in range(3)]
+    await ended(alpha, alice, idents[0], "deferred")
+    await beta.start()
+    await beta.sent(bob, alpha.did(alice))
+    for ident in idents:
+        await confirmed(alpha, alice, ident)
+
+
+async def test_what_an_erased_sender_has_waiting_is_gone_and_others_messages_go(world: World) -> None:
+    alpha, beta = world.places["alpha"], world.places["beta"]
+    alice, carol, bob = await alpha.user("alice"), await alpha.user("carol"), await beta.user("bob")
+    to = beta.did(bob)
+    await beta.stop()
+    world.publish()
+    hers = await alpha.sent(alice, to)
+    kept = await alpha.sent(carol, to)
+    await ended(alpha, alice, hers, "deferred")
+    await alpha.core.erasure.erase(alice.address, "", "operator")
+    await alpha.core.views.reached("outbox", alpha.core.log.head)
+    assert {one.owner async for one in alpha.core.federation.queue.waiting.all()} == {carol.address}
+    await beta.start()
+    await confirmed(alpha, carol, kept)
+    assert [one["didCommMessage"]["id"] for one in await beta.mail(bob)] == [kept]
