@@ -51,14 +51,14 @@ from events.destination import (
     Reset,
     StartProbe,
 )
-from events.errors import AlreadyAnswered, Conflict, Gone, StorageUnavailable, VersionConflict
+from events.errors import AlreadyAnswered, Conflict, Gone, MailioError, VersionConflict
 from events.event import Recorded
 from events.log.log import Log, Origin, SnapshotStore, Write
 
 NEVER = 2**63
 """A time that does not come."""
 
-DISK_PAUSE_MS = 5_000
+LOG_PAUSE_MS = 1_000
 """Pause after the log could not be written."""
 
 BUSY_PAUSE_MS = 1_000
@@ -174,9 +174,12 @@ class FederationActor(AggregateActor[Destination, Command]):
                 await self.execute(NoteContact(self._clock.now(), spacing), self._own)
             await self._settle()
             await self._go_on()
-        except StorageUnavailable as error:
-            report(self.loop, f"deliveries to {self.key} wait for the disk", error)
-            self._outgoing.timers.set(KIND, self.key, self._clock.now() + DISK_PAUSE_MS)
+        except MailioError as error:
+            if not error.temporary:
+                raise
+            # The disk is full, or one of the senders is being erased just now.
+            report(self.loop, f"deliveries to {self.key} wait for the log", error)
+            self._outgoing.timers.set(KIND, self.key, self._clock.now() + LOG_PAUSE_MS)
 
     async def _go_on(self) -> None:
         """Start what may be started now, and see to it that somebody comes back for the rest."""
@@ -264,12 +267,12 @@ class FederationActor(AggregateActor[Destination, Command]):
         while some:
             try:
                 await self._record_end(some[0])
-            except StorageUnavailable:
-                self._outgoing.keep(self.key, some)
-                raise
             except Gone:
                 # Its sender was erased: there is nobody to tell and nothing to try again.
                 self._window.remove(some[0].delivery)
+            except MailioError:
+                self._outgoing.keep(self.key, some)
+                raise
             self._outgoing.settled(self.key, some.pop(0).delivery)
 
     async def _record_end(self, ended: Ended) -> None:

@@ -31,7 +31,7 @@ from events.delivery import (
     Release,
 )
 from events.destination import Breaker, Destination
-from events.errors import Conflict, Gone, StorageUnavailable
+from events.errors import Busy, Conflict, Gone, StorageUnavailable
 from events.log.log import Write
 from events.mailbox import MessageFiled
 from events.mailbox import stream as mailbox_stream
@@ -261,6 +261,18 @@ async def test_messages_of_a_sender_who_was_erased_keep_nobody_back() -> None:
     await node.settle()
     assert node.courier.to("beta.example") == ["other"]
     assert node.state("other").phase is Phase.DELIVERED
+
+
+async def test_while_a_sender_is_being_erased_others_wait_a_moment_and_the_actor_lives() -> None:
+    node = await Node().open()
+    node.courier.hold["beta.example"] = asyncio.Event()
+    await node.send("m1")
+    node.log.faults += [Busy("this account is being erased")] * 8
+    node.courier.hold["beta.example"].set()
+    await node.settle()
+    await node.pass_time(20_000)
+    assert node.state("m1").phase is Phase.DELIVERED
+    assert node.actors.restarts == 0
 
 
 async def test_ten_thousand_that_wait_are_neither_in_memory_nor_lost() -> None:
