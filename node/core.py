@@ -45,7 +45,7 @@ from node.crypto.tokens import TokenIssuer
 from node.crypto.vault import Vault, vault_path
 from node.discovery.discovery import Discovery
 from node.erasure import Erasure
-from node.federation import Federation
+from node.federation import Federation, Rooms
 from node.filing import report_filing
 from node.mentioned import blobs_of
 from node.mime.reading import BlobMailReader
@@ -242,7 +242,7 @@ class Core:
         self.federation.outgoing.seen(peer)
 
     def _federation(self) -> Federation:
-        return Federation(
+        rooms = Rooms(
             settings=self.settings,
             log=self.log,
             snapshots=self.snapshots,
@@ -258,6 +258,7 @@ class Core:
             reports=self.reports,
             clock=self.clock,
         )
+        return Federation(rooms)
 
     def _erasure(self, data: Path) -> Erasure:
         return Erasure(

@@ -19,6 +19,7 @@ from events.account import DisableAccount, EnableAccount
 from events.errors import InvalidInput, NotFound
 from events.mailbox import Mailbox
 from node.accounts import Registration
+from node.admin.deliveries import DELIVERY_OPERATIONS
 from node.archive.importing import imported
 from node.attestation import file_content
 from node.core import Core
@@ -270,5 +271,6 @@ OPERATIONS: Mapping[str, Operation] = {
     "parked.retry": parked_retry,
     "parked.drop": parked_drop,
     "view.swap": view_swap,
+    **DELIVERY_OPERATIONS,
     "log.checkpoint": log_checkpoint,
 }

@@ -23,6 +23,8 @@ from node.cli import (
     inspection,
     logs,
     parked,
+    peers,
+    queue,
     running,
     views,
 )
@@ -46,6 +48,8 @@ app.add_typer(dns.app, name="dns")
 app.add_typer(handshakes.app, name="handshake")
 app.add_typer(logs.app, name="log")
 app.add_typer(parked.app, name="parked")
+app.add_typer(peers.app, name="peers")
+app.add_typer(queue.app, name="queue")
 running.register(app)
 inspection.register(app)
 history.register(app)

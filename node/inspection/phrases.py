@@ -29,6 +29,7 @@ from events.mailbox import (
     MessageFiled,
 )
 from events.policy import Reason, Standing
+from node.inspection.outgoing import phrase_of
 
 REASONS: Final[Mapping[Reason, str]] = {
     Reason.NO_SUCH_MAILBOX: "nobody has that address here",
@@ -92,7 +93,7 @@ def phrase(event: Event, before: Mapping[str, Any] | None = None) -> str:
         case HandshakeAccepted() | HandshakeRevoked() | HandshakeRequested() | HandshakeForgotten():
             return _handshake(event)
         case _:
-            return _of_account(event)
+            return phrase_of(event) or _of_account(event)
 
 
 def _written(event: DocumentWritten, before: Mapping[str, Any] | None) -> str:
