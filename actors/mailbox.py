@@ -12,13 +12,14 @@ import msgspec
 from actors.messages import Consult, Inspect
 from actors.runtime.aggregate import AggregateActor
 from events import mailbox
+from events.consent import NO_DEMANDS, Consent, Demands, consent_of_all
 from events.event import Recorded
 from events.log import failpoints
 from events.log.log import Clock, Log, Origin, SnapshotStore
 from events.mail import STREAM as MAIL_STREAM
 from events.mail import MailAccepted
 from events.mailbox import Command, FileMessage, Mailbox, StoredAttachment
-from events.policy import Standing, Transport, standing_of_all
+from events.policy import Transport
 
 KIND = "mailbox"
 
@@ -75,6 +76,7 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
     """The mailbox of the owner `key` (a Mailio address)."""
 
     state_type = Mailbox
+    state_schema = 2
     questions = (Inspect,)
     stream_of = staticmethod(mailbox.stream)
     initial = staticmethod(mailbox.initial)
@@ -91,6 +93,7 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
         books: Books,
         clock: Clock,
         goodreads_percent: int,
+        demands: Demands = NO_DEMANDS,
         told: Told = _nobody,
     ) -> None:
         super().__init__(key, log, snapshots)
@@ -99,6 +102,7 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
         self._books = books
         self._clock = clock
         self._goodreads_percent = goodreads_percent
+        self._demands = demands
 
     def handle(self, message: object) -> object:
         """Answer `Inspect` with the state."""
@@ -115,7 +119,7 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
     async def react_all(self, records: Sequence[Recorded]) -> None:
         """File accepted mails: read side by side, so that their documents share a sync, decided in order."""
         for some in _portions(records):
-            known = {author: await self._standing(author) for author in _authors(some)}
+            known = {author: await self._consent(author) for author in _authors(some)}
             filings = await asyncio.gather(
                 *(self._filing(record, known) for record in some), return_exceptions=True
             )
@@ -135,7 +139,7 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
         return Origin(actor=f"{KIND}/{self.key}", cause=record.metadata, answers=True)
 
     @failpoints.after("mail-read")
-    async def _filing(self, record: Recorded, known: dict[str, Standing]) -> FileMessage:
+    async def _filing(self, record: Recorded, known: dict[str, Consent]) -> FileMessage:
         """Read an accepted mail, and ask the handshake book about its authors unless that is `known`."""
         accepted = record.event
         assert isinstance(accepted, MailAccepted)
@@ -145,13 +149,18 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
             accepted.blob, document_id=doc_id, owner=self.key, received_at=accepted.received_at
         )
         authors = accepted.authors or (read.author or accepted.envelope_sender,)
-        standings = [known.get(one) or await self._standing(one) for one in dict.fromkeys(authors)]
+        consent = consent_of_all(
+            [known.get(one) or await self._consent(one) for one in dict.fromkeys(authors)]
+        )
         return FileMessage(
             id=doc_id,
             mail=mail_id,
             transport=Transport(accepted.transport),
             sender=authors[0].lower(),
-            standing=standing_of_all(standings),
+            standing=consent.standing,
+            handshake=consent.handshake,
+            level_met=self._demands.met_by(consent),
+            frequency_minutes=self._demands.minutes(consent),
             authenticated=accepted.authenticated,
             spam=accepted.spam,
             document=read.document,
@@ -163,11 +172,12 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
             goodreads_percent=self._goodreads_percent,
         )
 
-    async def _standing(self, sender: str) -> Standing:
+    async def _consent(self, sender: str) -> Consent:
         if not sender:
-            return Standing.UNKNOWN
-        question = Consult(tuple(dict.fromkeys((sender, sender.lower()))), sender.lower())
-        return Standing(str(await self._books.ask("handshake", self.key, question)))
+            return Consent()
+        consent = await self._books.ask("handshake", self.key, Consult(sender))
+        assert isinstance(consent, Consent)
+        return consent
 
 
 def _authors(records: Sequence[Recorded]) -> list[str]:

@@ -28,11 +28,19 @@ class Refresh(msgspec.Struct, frozen=True):
 
 
 class Consult(msgspec.Struct, frozen=True):
-    """Ask a handshake book about a sender; the answer is an `events.policy.Standing`.
+    """Ask a handshake book about a sender, by name (an email as received, or a DID).
 
-    `identities` are the texts under which the sender may stand in the book, best first (wire spec
-    section 4.3): DID, email as received, email in lower case …
+    The answer is an `events.consent.Consent`.
     """
 
-    identities: tuple[str, ...]
-    email: str = ""
+    sender: str
+
+
+class Disclose(msgspec.Struct, frozen=True):
+    """Ask a handshake book for the terms on which it lets somebody in; the answer is `Terms` or None.
+
+    `ids` are handshake ids of one sender, best first. A revocation and an unanswered request are None, like a
+    sender whom the book does not know.
+    """
+
+    ids: tuple[str, ...]

@@ -11,6 +11,7 @@ import hashlib
 import math
 import re
 import struct
+from contextlib import suppress
 
 import msgspec
 import xxhash
@@ -136,6 +137,58 @@ def handshake_ids(
     """Ids under which a sender's handshake may be kept, in probing order (wire spec section 4.3)."""
     senders = [did, address, email, email.lower(), email_hash]
     return [handshake_id(owner_address, sender) for sender in dict.fromkeys(senders) if sender]
+
+
+class SenderNames(msgspec.Struct, frozen=True):
+    """The texts under which a sender may stand in a handshake book (wire spec section 4.3), best first.
+
+    `exact` are names that only this sender can bear. `against` are names that somebody else may bear too: an
+    entry under one can shut the sender out, never let it in. `domain` names everybody at the sender's domain
+    (`@` and the domain in ASCII form), `email` is what an email hash is made of; both may be "".
+    """
+
+    exact: tuple[str, ...] = ()
+    against: tuple[str, ...] = ()
+    domain: str = ""
+    email: str = ""
+
+    @classmethod
+    def of(cls, sender: str) -> SenderNames:
+        """Name a sender: an email as it was received, or a DID. What is neither stands for itself.
+
+        A bare Mailio address is a name `against`: any server can say that a user of its has it, and only
+        the DID says which server that is.
+        """
+        if not sender:
+            return cls()
+        if sender.startswith("did:"):
+            return _names_of_did(sender)
+        forms = [sender, sender.lower()]
+        with suppress(InvalidInput):
+            forms.append(normalise_email(sender))
+        return cls(tuple(dict.fromkeys(forms)), (), domain_name(email_domain(sender)), forms[-1])
+
+
+def _names_of_did(text: str) -> SenderNames:
+    try:
+        did = Did.parse(text)
+    except InvalidInput:
+        return SenderNames((text,))
+    canonical = [str(web_did(did.host, did.address))] if did.host and did.address else []
+    address = (did.address,) if did.address else ()
+    return SenderNames(tuple(dict.fromkeys([text, *canonical])), address, domain_name(did.host))
+
+
+def domain_name(domain: str) -> str:
+    """Return the name of everybody at a domain, "" for what is no domain: `@` and its ASCII form.
+
+    No email and no DID can have this form, so that nobody can take the place of a domain. Subdomains are
+    other domains.
+    """
+    try:
+        return f"@{normalise_domain(domain)}"
+    except InvalidInput:
+        return ""
 
 
 def mapping_id(email_hash: str) -> str:

@@ -11,6 +11,7 @@ import contextlib
 import shutil
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -35,6 +36,7 @@ from node.accounts import Accounts
 from node.attestation import Attestor
 from node.crypto.email_hash import EmailHasher
 from node.crypto.envelope import Envelopes
+from node.crypto.handshakes import server_handshake
 from node.crypto.keys import ServerKeys, load_or_create_server_keys
 from node.crypto.nonces import NonceBook
 from node.crypto.passwords import Passwords
@@ -46,6 +48,8 @@ from node.erasure import Erasure
 from node.filing import report_filing
 from node.mentioned import blobs_of
 from node.mime.reading import BlobMailReader
+from node.mtp.handshake_lookup import HandshakeLookup
+from node.offers import Offers
 from node.settings import Settings
 from node.storage.checkpoints import FileCheckpoints
 from node.storage.local import LocalBlobs
@@ -103,6 +107,8 @@ class Core:
         self.dispatcher = self._dispatcher(data)
         self.accounts = self._accounts()
         self.acceptance = self._acceptance()
+        self.offers = self._offers()
+        self.handshake_lookup = self._handshake_lookup()
         self.erasure = self._erasure(data)
         domain = settings.node.server_domain
         self.attestor = Attestor(self.log, self.keys, domain, self.clock, settings.log)
@@ -134,6 +140,7 @@ class Core:
                 books=system,
                 clock=self.clock,
                 goodreads_percent=percent,
+                demands=self.settings.handshakes.demands,
                 told=report_filing,
             ),
         )
@@ -182,7 +189,33 @@ class Core:
             quota=self.settings.node.quota_bytes,
             backlog_limit=self.settings.smtp.backlog,
             mime=self.settings.smtp.mime,
+            demands=self.settings.handshakes.demands,
         )
+
+    def _offers(self) -> Offers:
+        return Offers(
+            self.actors,
+            self.clock,
+            domain=self.settings.node.server_domain,
+            hours=self.settings.handshakes.offer_hours,
+            most=self.settings.handshakes.open_offers,
+            restored_at=lambda: self.restorations.last_at,
+        )
+
+    def _handshake_lookup(self) -> HandshakeLookup:
+        return HandshakeLookup(
+            directory=self.directory,
+            actors=self.actors,
+            hashes=self.hasher,
+            domains=self.discovery.domains,
+            clock=self.clock,
+            default=self._server_handshake,
+        )
+
+    def _server_handshake(self) -> dict[str, Any]:
+        """What this node says to senders whom an owner's book does not know."""
+        settings = self.settings
+        return server_handshake(self.keys, settings.node.server_domain, settings.handshakes.minimum_level)
 
     def _erasure(self, data: Path) -> Erasure:
         return Erasure(

@@ -51,7 +51,7 @@ LATEST: Final = 1 << 53
 _ID = re.compile(r"[0-9a-f]{32}")
 _MAIL = re.compile(r"mail-[0-9a-f]{32}")
 
-_MODULES: Final = ("events.account", "events.mailbox", "events.handshake")
+_MODULES: Final = ("events.account", "events.mailbox", "events.handshake", "events.offer")
 _NOT_A_HISTORY = frozenset(("EmailClaimed", "AccountErased"))
 # What an account's module has besides what happens in an account's stream, or after its end.
 

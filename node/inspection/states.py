@@ -138,7 +138,7 @@ def _book(past: Past, owner: str, box: Mailbox | None) -> Members:
     }
     return {
         ident: {
-            "standing": entry.standing.value,
+            "standing": entry.status,
             "sender": known.get(ident, "") or (_named(terms[ident]) if ident in terms else ""),
             "created": entry.created,
             "byEmailHash": entry.by_email_hash,

@@ -188,7 +188,8 @@ class BookModel(Modelled):
     @invariant()
     def agrees(self) -> None:
         for sender in SENDERS:
-            assert self.ask(Consult((sender,))) == self.book.get(sender, (0, "unknown"))[1]
+            consent = self.ask(Consult(sender))
+            assert consent.standing == self.book.get(sender, (0, "unknown"))[1]
 
     @invariant()
     def is_the_fold_of_its_log(self) -> None:

@@ -1,0 +1,1 @@
+"""Federation: signed messages between Mailio nodes (MTP, wire spec section 3)."""
