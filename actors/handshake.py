@@ -45,8 +45,8 @@ class HandshakeActor(AggregateActor[Book, Command]):
     def handle(self, message: object) -> object:
         """Answer `Consult` with a consent, `Disclose` with terms, `Inspect` with the state."""
         match message:
-            case Consult(sender=sender):
-                return self._consent(sender)
+            case Consult():
+                return self._consent(message)
             case Disclose(ids=ids):
                 return self._disclosed(ids)
             case Inspect():
@@ -54,11 +54,11 @@ class HandshakeActor(AggregateActor[Book, Command]):
             case _:
                 raise TypeError(f"a handshake book is not told {type(message).__name__}")
 
-    def _consent(self, sender: str) -> Consent | Awaitable[Consent]:
+    def _consent(self, question: Consult) -> Consent | Awaitable[Consent]:
         """Say what the book holds; only where an email hash is needed the answer takes its time."""
         if not self.state.entries:
             return Consent()
-        names = SenderNames.of(sender)
+        names = (SenderNames.of_did if question.did else SenderNames.of_email)(question.sender)
         found = self._under(names)
         if names.email and self.state.may_say_more_by_hash(found):
             return self._consent_by_hash(names)

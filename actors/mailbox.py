@@ -48,6 +48,9 @@ class MailReader(Protocol):
         """Parse the message and store its document and attachments; malformed input has defects."""
 
 
+Author = tuple[str, bool]
+"""Who wrote a message: the name, and whether it is a DID that the sender's server has signed."""
+
 Told = Callable[[Recorded], None]
 """Hears of each filing once it is durable, for the operator."""
 
@@ -119,7 +122,7 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
     async def react_all(self, records: Sequence[Recorded]) -> None:
         """File accepted mails: read side by side, so that their documents share a sync, decided in order."""
         for some in _portions(records):
-            known = {author: await self._consent(author) for author in _authors(some)}
+            known = {author: await self._consent(*author) for author in _authors(some)}
             filings = await asyncio.gather(
                 *(self._filing(record, known) for record in some), return_exceptions=True
             )
@@ -139,7 +142,7 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
         return Origin(actor=f"{KIND}/{self.key}", cause=record.metadata, answers=True)
 
     @failpoints.after("mail-read")
-    async def _filing(self, record: Recorded, known: dict[str, Consent]) -> FileMessage:
+    async def _filing(self, record: Recorded, known: dict[Author, Consent]) -> FileMessage:
         """Read an accepted mail, and ask the handshake book about its authors unless that is `known`."""
         accepted = record.event
         assert isinstance(accepted, MailAccepted)
@@ -149,8 +152,9 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
             accepted.blob, document_id=doc_id, owner=self.key, received_at=accepted.received_at
         )
         authors = accepted.authors or (read.author or accepted.envelope_sender,)
+        did = accepted.transport == Transport.MTP
         consent = consent_of_all(
-            [known.get(one) or await self._consent(one) for one in dict.fromkeys(authors)]
+            [known.get((one, did)) or await self._consent(one, did) for one in dict.fromkeys(authors)]
         )
         return FileMessage(
             id=doc_id,
@@ -172,20 +176,19 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
             goodreads_percent=self._goodreads_percent,
         )
 
-    async def _consent(self, sender: str) -> Consent:
+    async def _consent(self, sender: str, did: bool) -> Consent:
         if not sender:
             return Consent()
-        consent = await self._books.ask("handshake", self.key, Consult(sender))
+        consent = await self._books.ask("handshake", self.key, Consult(sender, did))
         assert isinstance(consent, Consent)
         return consent
 
 
-def _authors(records: Sequence[Recorded]) -> list[str]:
+def _authors(records: Sequence[Recorded]) -> list[Author]:
     """Return all authors that the doors have read, each once: a mailing list is asked about once a batch."""
-    events = (record.event for record in records)
-    return list(
-        dict.fromkeys(one for event in events if isinstance(event, MailAccepted) for one in event.authors)
-    )
+    events = [record.event for record in records if isinstance(record.event, MailAccepted)]
+    authors = ((one, each.transport == Transport.MTP) for each in events for one in each.authors)
+    return list(dict.fromkeys(authors))
 
 
 def _portions(records: Sequence[Recorded]) -> Iterator[list[Recorded]]:

@@ -28,12 +28,14 @@ class Refresh(msgspec.Struct, frozen=True):
 
 
 class Consult(msgspec.Struct, frozen=True):
-    """Ask a handshake book about a sender, by name (an email as received, or a DID).
+    """Ask a handshake book about a sender; the answer is an `events.consent.Consent`.
 
-    The answer is an `events.consent.Consent`.
+    `sender` is an email as it was received, or, with `did`, a DID that the sender's server has signed. Only
+    the transport knows which: a mail may have the text of a DID where an email is due.
     """
 
     sender: str
+    did: bool = False
 
 
 class Disclose(msgspec.Struct, frozen=True):

@@ -11,7 +11,6 @@ import hashlib
 import math
 import re
 import struct
-from contextlib import suppress
 
 import msgspec
 import xxhash
@@ -126,9 +125,10 @@ def web_did(server_domain: str, address: str) -> Did:
 def handshake_id(owner_address: str, sender: str) -> str:
     """Compute the id of the handshake in which `owner_address` speaks about `sender`: 64 hex digits.
 
-    Nothing stands between the two texts, and the sender's case is kept (wire spec section 4.3).
+    Nothing stands between the two texts, and the sender's case is kept (wire spec section 4.3). Bytes of a
+    stranger's that are no UTF-8 have an id too, which no client can have written.
     """
-    return hashlib.sha256(f"{owner_address}{sender}".encode()).hexdigest()
+    return hashlib.sha256(f"{owner_address}{sender}".encode(errors="surrogatepass")).hexdigest()
 
 
 def handshake_ids(
@@ -153,30 +153,37 @@ class SenderNames(msgspec.Struct, frozen=True):
     email: str = ""
 
     @classmethod
-    def of(cls, sender: str) -> SenderNames:
-        """Name a sender: an email as it was received, or a DID. What is neither stands for itself.
+    def of_email(cls, sender: str) -> SenderNames:
+        """Name a sender by what a mail says, as it was received.
 
-        A bare Mailio address is a name `against`: any server can say that a user of its has it, and only
+        What is no sound email lets nobody in: a stranger may have written anything there, a DID too.
+        """
+        domain = domain_name(email_domain(sender))
+        written = (sender, sender.lower())
+        try:
+            return cls(_distinct(*written, normalise_email(sender)), (), domain, sender.lower())
+        except InvalidInput:
+            return cls((), _distinct(*written), domain)
+
+    @classmethod
+    def of_did(cls, sender: str) -> SenderNames:
+        """Name a sender by a DID that its server has signed.
+
+        The bare Mailio address is a name `against`: any server can say that a user of its has it, and only
         the DID says which server that is.
         """
-        if not sender:
-            return cls()
-        if sender.startswith("did:"):
-            return _names_of_did(sender)
-        forms = [sender, sender.lower()]
-        with suppress(InvalidInput):
-            forms.append(normalise_email(sender))
-        return cls(tuple(dict.fromkeys(forms)), (), domain_name(email_domain(sender)), forms[-1])
+        try:
+            did = Did.parse(sender)
+        except InvalidInput:
+            return cls((), (sender,))
+        if not (did.host and did.address):
+            return cls((), (sender,))
+        canonical = str(web_did(did.host, did.address))
+        return cls(_distinct(canonical, sender), (did.address,), domain_name(did.host))
 
 
-def _names_of_did(text: str) -> SenderNames:
-    try:
-        did = Did.parse(text)
-    except InvalidInput:
-        return SenderNames((text,))
-    canonical = [str(web_did(did.host, did.address))] if did.host and did.address else []
-    address = (did.address,) if did.address else ()
-    return SenderNames(tuple(dict.fromkeys([text, *canonical])), address, domain_name(did.host))
+def _distinct(*names: str) -> tuple[str, ...]:
+    return tuple(name for name in dict.fromkeys(names) if name)
 
 
 def domain_name(domain: str) -> str:

@@ -141,7 +141,7 @@ class HandshakeLookup:
             return _sender_did(peer, sender)
         if not await self._is_at(peer, sender):
             return _Asked()
-        names = SenderNames.of(sender)
+        names = SenderNames.of_email(sender)
         # Computed for everybody: when it is slow must not depend on what is in a book.
         email_hash = await self._hashes.hash(names.email)
         return _Asked((*names.exact, email_hash), email_hash=email_hash)

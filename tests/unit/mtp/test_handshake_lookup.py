@@ -47,7 +47,7 @@ class World:
             directory=self,
             actors=self,
             hashes=self,
-            domains=self,  # type: ignore[arg-type]
+            domains=self,
             clock=VirtualClock(1_760_000_000_010),
             default=lambda: server_handshake(KEYS, "mio.beta.example", "none"),
         )
