@@ -13,6 +13,7 @@ import msgspec
 from events import offer
 from events.consent import Consent
 from events.event import Event
+from events.identity import domain_name, handshake_id
 from events.offer import (
     HandshakeOffered,
     MakeOffer,
@@ -50,6 +51,13 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     origin_domain: str = ""
     by_email_hash: bool = False
     created: int = 0
+
+    def sender(self, owner: str) -> str:
+        """Name the sender as far as the terms do: a whole domain, an address or an email hash; else ""."""
+        domain = domain_name(self.origin_domain)
+        if domain and self.id == handshake_id(owner, domain):
+            return domain
+        return self.sender_address or self.sender_email_hash
 
 
 class HandshakeAccepted(Event, frozen=True, kw_only=True):

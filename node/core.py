@@ -209,13 +209,13 @@ class Core:
             hashes=self.hasher,
             domains=self.discovery.domains,
             clock=self.clock,
-            default=self._server_handshake,
+            default=self.server_handshake,
         )
 
-    def _server_handshake(self) -> dict[str, Any]:
+    def server_handshake(self) -> dict[str, Any]:
         """What this node says to senders whom an owner's book does not know."""
         settings = self.settings
-        return server_handshake(self.keys, settings.node.server_domain, settings.handshakes.minimum_level)
+        return server_handshake(self.keys, settings.node.server_domain, settings.handshakes.minimum_level.value)
 
     def _erasure(self, data: Path) -> Erasure:
         return Erasure(

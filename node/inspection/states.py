@@ -12,7 +12,7 @@ from events import account, handshake, mailbox, parking
 from events.account import Account
 from events.event import Event, Recorded
 from events.handshake import Book, HandshakeAccepted, HandshakeRequested, HandshakeRevoked, Terms
-from events.identity import domain_name, handshake_id, handshake_ids
+from events.identity import handshake_ids
 from events.log.codec import Codec
 from events.log.reading import LogReader
 from events.mailbox import Mailbox
@@ -139,7 +139,7 @@ def _book(past: Past, owner: str, box: Mailbox | None) -> Members:
     return {
         ident: {
             "standing": entry.status,
-            "sender": known.get(ident, "") or (_named(owner, terms[ident]) if ident in terms else ""),
+            "sender": known.get(ident, "") or (terms[ident].sender(owner) if ident in terms else ""),
             "created": entry.created,
             "byEmailHash": entry.by_email_hash,
         }
@@ -154,13 +154,6 @@ def _terms(past: Past, owner: str) -> dict[str, Terms]:
         if isinstance(record.event, HandshakeAccepted | HandshakeRevoked | HandshakeRequested):
             found[record.event.terms.id] = record.event.terms
     return found
-
-
-def _named(owner: str, terms: Terms) -> str:
-    domain = domain_name(terms.origin_domain)
-    if domain and terms.id == handshake_id(owner, domain):
-        return domain
-    return terms.sender_address or terms.sender_email_hash
 
 
 def flattened(state: Members, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

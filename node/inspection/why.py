@@ -268,7 +268,7 @@ def _verdict(record: Recorded, recipient: Recipient) -> Step:
 
 
 def _entry(past: Past, owner: str, sender: str) -> int | None:
-    """Return the position of the event that made the book's entry for a sender, if it is under its name or domain."""
+    """Return the position of the event that made the entry for a sender's name or domain, if there is one."""
     names = (SenderNames.of_did if sender.startswith("did:") else SenderNames.of_email)(sender)
     ids = {handshake_id(owner, name) for name in (*names.exact, *names.against, names.domain) if name}
     found = None

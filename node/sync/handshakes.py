@@ -77,8 +77,8 @@ class SignedHandshakes:
 def _ids(verified: VerifiedHandshake) -> list[str]:
     """Return the ids of documents that may hold a handshake: what the owner signed must say who is meant.
 
-    Without a `handshakeId` the id has to follow from the signed sender. Else whoever can write to the database,
-    but not sign, could put what the owner said of a friend under the id of somebody else.
+    Without a `handshakeId` the id has to follow from the signed sender. Else whoever can write to the
+    database, but not sign, could put what the owner said of a friend under the id of somebody else.
     """
     if verified.id:
         return [verified.id]
