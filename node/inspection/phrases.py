@@ -135,7 +135,8 @@ def _handshake(event: HandshakeAccepted | HandshakeRevoked | HandshakeRequested 
         case _:
             said = "asked to be let in"
     terms = event.terms
-    return f"sender {terms.sender_address or terms.sender_email_hash or terms.id} {said}"
+    everybody = f"everybody at {terms.origin_domain}" if terms.type == "server" else ""
+    return f"sender {everybody or terms.sender_address or terms.sender_email_hash or terms.id} {said}"
 
 
 def _of_account(event: Event) -> str:
