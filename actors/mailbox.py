@@ -42,7 +42,7 @@ class ReadMail(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MailReader(Protocol):
-    """Where raw messages are parsed."""
+    """Where raw messages are parsed: one for each transport."""
 
     async def read(self, blob: str, *, document_id: str, owner: str, received_at: int) -> ReadMail:
         """Parse the message and store its document and attachments; malformed input has defects."""
@@ -93,6 +93,7 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
         snapshots: SnapshotStore,
         *,
         reader: MailReader,
+        signed_reader: MailReader | None = None,
         books: Books,
         clock: Clock,
         goodreads_percent: int,
@@ -101,7 +102,7 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
     ) -> None:
         super().__init__(key, log, snapshots)
         self._told = told
-        self._reader = reader
+        self._readers = {Transport.SMTP: reader, Transport.MTP: signed_reader or reader}
         self._books = books
         self._clock = clock
         self._goodreads_percent = goodreads_percent
@@ -148,18 +149,19 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
         assert isinstance(accepted, MailAccepted)
         mail_id = record.stream.removeprefix(MAIL_STREAM)
         doc_id = document_id(mail_id, self.key)
-        read = await self._reader.read(
+        transport = Transport(accepted.transport)
+        read = await self._readers[transport].read(
             accepted.blob, document_id=doc_id, owner=self.key, received_at=accepted.received_at
         )
         authors = accepted.authors or (read.author or accepted.envelope_sender,)
-        did = accepted.transport == Transport.MTP
+        did = transport is Transport.MTP
         consent = consent_of_all(
             [known.get((one, did)) or await self._consent(one, did) for one in dict.fromkeys(authors)]
         )
         return FileMessage(
             id=doc_id,
             mail=mail_id,
-            transport=Transport(accepted.transport),
+            transport=transport,
             sender=authors[0].lower(),
             standing=consent.standing,
             handshake=consent.handshake,
@@ -167,6 +169,7 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
             frequency_minutes=self._demands.minutes(consent),
             authenticated=accepted.authenticated,
             spam=accepted.spam,
+            introduction=accepted.introduces,
             document=read.document,
             attachments=read.attachments,
             size=read.size,

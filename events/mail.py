@@ -29,6 +29,17 @@ class Recipient(msgspec.Struct, frozen=True, omit_defaults=True):
     refusal: Reason | None = None
 
 
+class Turned(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A recipient of a federated message whom the door did not admit, while it admitted others.
+
+    `code` (`5.1.1`) and `text` are what the sender's server is told.
+    """
+
+    address: str
+    code: str
+    text: str = ""
+
+
 class MailAccepted(Event, frozen=True, kw_only=True):
     """A door has synced the raw message and is about to say yes.
 
@@ -37,6 +48,11 @@ class MailAccepted(Event, frozen=True, kw_only=True):
     From header (one, unless somebody plays tricks), `message_id` the Message-ID header. `client`, `helo`
     and `tls` describe the session, which the daemon's messages call `session`. `spam` and `authenticated`
     are what a filter or an authentication check said, if any did.
+
+    By MTP, `blob` names the bytes that the peer signed, with the signature (`node.mtp.stored`); sender and
+    author are its user's DID, `message_id` is the id on the wire, `helo` the peer's domain. `content` is a
+    digest of the message by which a second one under the same id is told from a repetition. `introduces`
+    marks a handshake message; `turned` are recipients who do not get it.
     """
 
     transport: str
@@ -53,3 +69,6 @@ class MailAccepted(Event, frozen=True, kw_only=True):
     spam: bool = False
     authenticated: bool | None = None
     session: str = ""
+    content: str = ""
+    introduces: bool = False
+    turned: tuple[Turned, ...] = ()

@@ -141,6 +141,7 @@ class FileMessage(msgspec.Struct, frozen=True, kw_only=True):
     authenticated: bool | None = None
     spam: bool = False
     own: bool = False
+    introduction: bool = False
     goodreads_percent: int = 30
     attachments: tuple[StoredAttachment, ...] = ()
     message_id: str = ""
@@ -271,6 +272,7 @@ def verdict(state: Mailbox, command: FileMessage) -> Verdict:
             authenticated=command.authenticated,
             spam=command.spam,
             own=command.own,
+            introduction=command.introduction,
             sent=other.sent,
             received=other.received,
             interest=len(other.interest),

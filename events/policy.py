@@ -93,6 +93,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     nobody has checked. `level_met` tells whether the handshake's level is as high as the node demands.
     `frequency_minutes` have to lie between two messages under the handshake (0: no limit); `quiet_ms` have
     passed since the last one that counted (None: there was none), and `set_aside` came too early since.
+    `introduction` is true for a request for a handshake that came with an offer of the owner's, and for an
+    answer to one.
     """
 
     transport: Transport
@@ -114,6 +116,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     frequency_minutes: int = 0
     quiet_ms: int | None = None
     set_aside: int = 0
+    introduction: bool = False
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -173,6 +176,7 @@ _RULES: tuple[_Rule, ...] = (
     (lambda c: not c.answered and _full(c), Reason.MAILBOX_FULL, True, Folder.INBOX),
     (lambda c: c.spam, Reason.SPAM_VERDICT, False, Folder.SPAM),
     (lambda c: c.own, Reason.OWN_MESSAGE, False, Folder.INBOX),
+    (lambda c: c.introduction, Reason.HANDSHAKE_REQUESTED, False, Folder.HANDSHAKE),
     (_forged, Reason.HANDSHAKE_NOT_AUTHENTIC, False, Folder.OTHER),
     (lambda c: _accepted(c) and not c.level_met, Reason.HANDSHAKE_LEVEL_TOO_LOW, False, Folder.HANDSHAKE),
     (_floods, Reason.FREQUENCY_EXCEEDED, True, Folder.OTHER),

@@ -6,7 +6,7 @@ and event are on disk; until then nothing has happened.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -26,6 +26,7 @@ from events.errors import (
     NotFound,
     TooFrequent,
 )
+from events.event import Recorded
 from events.log import failpoints
 from events.log.log import Clock, Log, Origin, Write
 from events.mail import MailAccepted, Recipient
@@ -36,7 +37,7 @@ from node.mime.structure import Structure, inspect
 from node.owed import Debt, Owed
 from node.smtp.ports import SessionFacts
 from node.storage.blobs import Blobs
-from projections.directory import AccountDirectory
+from projections.directory import AccountDirectory, AccountEntry
 
 RUSH = 8
 """Messages accepted at once that make a rush: a small node sees one or two, many sessions share a sync."""
@@ -88,6 +89,23 @@ _PUBLIC = {
 def refusal(reason: Reason) -> MailioError:
     """Return the error with which a door tells a sender no."""
     return _REFUSALS[reason](_PUBLIC[reason])
+
+
+MakeEvent = Callable[[str], MailAccepted]
+"""Makes the event of an accepted mail, given the name of its blob."""
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """What is known of a message for one mailbox, and so what becomes of it. `entry` is None for nobody."""
+
+    entry: AccountEntry | None
+    case: Case
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why the message is refused; None when it is not."""
+        verdict = policy.judge(self.case)
+        return verdict.reason if verdict.refused else None
 
 
 class Acceptance:
@@ -155,12 +173,20 @@ class Acceptance:
         """Give a bare `postmaster` (RFC 5321 section 4.5.1) the node's first domain."""
         return recipient if "@" in recipient else f"{recipient}@{self._domain}"
 
-    async def _case(self, owner: str, senders: Iterable[str], size: int, owed: int) -> Case:
+    async def _case(
+        self,
+        owner: str,
+        senders: Iterable[str],
+        size: int,
+        owed: int,
+        transport: Transport = Transport.SMTP,
+    ) -> Case:
         """Return what the policy may know of a message from these senders; `owed` bytes came before it."""
-        consent = consent_of_all([await self._consent(owner, sender) for sender in senders])
+        did = transport is Transport.MTP
+        consent = consent_of_all([await self._consent(owner, Consult(one, did)) for one in senders])
         state = await self._mailbox(owner)
         return Case(
-            transport=Transport.SMTP,
+            transport=transport,
             answered=False,
             standing=consent.standing,
             size=size,
@@ -172,10 +198,10 @@ class Acceptance:
             set_aside=state.set_aside(consent.handshake),
         )
 
-    async def _consent(self, owner: str, sender: str) -> Consent:
-        if not sender:
+    async def _consent(self, owner: str, question: Consult) -> Consent:
+        if not question.sender:
             return Consent()
-        consent = await self._actors.ask("handshake", owner, Consult(sender))
+        consent = await self._actors.ask("handshake", owner, question)
         assert isinstance(consent, Consent)
         return consent
 
@@ -183,6 +209,47 @@ class Acceptance:
         state = await self._actors.ask("mailbox", owner, Inspect())
         assert isinstance(state, Mailbox)
         return state
+
+    async def judge(self, address: str, author: str, size: int, *, introduction: bool) -> Judged:
+        """Say what the policy says of a federated message, whose author (a DID) is proven, for a mailbox."""
+        entry = await self._directory.by_address(address)
+        if entry is None or not entry.enabled:
+            return Judged(entry, _absent(exists=entry is not None))
+        owed = self._owed.to(entry.address, self._work.low_water)
+        case = await self._case(entry.address, (author,), size, owed, Transport.MTP)
+        case = msgspec.structs.replace(case, authenticated=True, introduction=introduction)
+        return Judged(entry, case)
+
+    @failpoints.after("mail-accepted")
+    async def keep(self, mail_id: str, owners: Sequence[str], raw: bytes, event: MakeEvent) -> Recorded:
+        """Sync a federated message and the event that `event` makes of its blob's name.
+
+        Raises VersionConflict when there is a mail of this id, Busy, StorageUnavailable.
+        """
+        if self.busy():
+            raise Busy("too much mail waits to be filed, try again later")
+        self.in_progress += 1
+        try:
+            debt = self._owed.promise(owners, len(raw), self._work.low_water)
+            return await self._sync(debt, mail_id, raw, event, "mtp")
+        finally:
+            self.in_progress -= 1
+
+    async def _sync(self, debt: Debt, mail_id: str, raw: bytes, event: MakeEvent, actor: str) -> Recorded:
+        """Sync the blob, then the event: this is the moment of taking responsibility."""
+        try:
+            (blob,) = await self._blobs.write(raw, owners=list(debt.ahead))
+            write = Write(mail.stream(mail_id), (event(blob),), expected=0)
+            (recorded,) = await self._log.append(write, origin=Origin(actor=actor))
+        except Gone as error:
+            self._owed.cancel(debt)
+            # Erased since they were admitted: asked again, the sender learns who is left.
+            raise Busy("try again", str(error)) from error
+        except BaseException:
+            self._owed.cancel(debt)
+            raise
+        self._owed.accepted(debt, recorded.position)
+        return recorded
 
     @failpoints.after("mail-accepted")
     async def accept(
@@ -217,8 +284,15 @@ class Acceptance:
         try:
             authors = structure.from_addresses[:MAX_AUTHORS]
             refused = await self._refusals(debt, authors, envelope_sender)
-            (blob,) = await self._blobs.write(raw, owners=owners)
-            event = MailAccepted(
+        except BaseException:
+            self._owed.cancel(debt)
+            raise
+        mail_id = self._clock.event_id()
+        await self._sync(
+            debt,
+            mail_id,
+            raw,
+            lambda blob: MailAccepted(
                 transport=Transport.SMTP,
                 blob=blob,
                 size=len(raw),
@@ -231,18 +305,9 @@ class Acceptance:
                 helo=facts.helo,
                 tls=facts.tls,
                 session=facts.session,
-            )
-            mail_id = self._clock.event_id()
-            write = Write(mail.stream(mail_id), (event,), expected=0)
-            (recorded,) = await self._log.append(write, origin=Origin(actor="smtp"))
-        except Gone as error:
-            self._owed.cancel(debt)
-            # Erased since they were admitted: asked again, the sender learns who is left.
-            raise Busy("try again", str(error)) from error
-        except BaseException:
-            self._owed.cancel(debt)
-            raise
-        self._owed.accepted(debt, recorded.position)
+            ),
+            "smtp",
+        )
         return mail_id
 
     async def _refusals(

@@ -27,6 +27,7 @@ from events.errors import MailioError, Misconfigured
 from events.log.clock import SystemClock
 from events.log.codec import Codec
 from events.log.damage import lost_end
+from events.log.log import Clock
 from events.log.snapshots import SqliteSnapshots
 from events.log.sqlite_log import CHECKED_AT_START, SqliteLog, bound_vault
 from events.node import STREAM as NODE_STREAM
@@ -50,6 +51,13 @@ from node.mentioned import blobs_of
 from node.mime.reading import BlobMailReader
 from node.mtp.handshake_lookup import HandshakeLookup
 from node.offers import Offers
+from node.mtp.door import PeerDoor
+from node.mtp.ports import DnsKeys, Nobody
+from node.mtp.reading import SignedMailReader
+from node.mtp.receiving import Messages
+from node.mtp.seen import SeenLookups
+from node.mtp.turns import Turns
+from node.mtp.verifying import Freshness, Verifier
 from node.settings import Settings
 from node.storage.checkpoints import FileCheckpoints
 from node.storage.local import LocalBlobs
@@ -75,6 +83,9 @@ IMPORTS = "imports"
 CHECKPOINTS = "checkpoints.json"
 """File inside the data folder that says how far the dispatcher is."""
 
+SEEN_LOOKUPS = "lookups.seen"
+"""File inside the data folder that remembers which lookups of peers were answered."""
+
 DISPATCHER = "mail"
 """Name of the one consumer that carries events to actors."""
 
@@ -82,11 +93,11 @@ DISPATCHER = "mail"
 class Core:
     """Everything of a node but its doors. Use `Core.open`, then `start`, in the end `close`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         """Open all stores below the data folder. Raises Misconfigured, CorruptRecord."""
         data = _data_folder(settings.node.data)
         self.settings = settings
-        self.clock = SystemClock()
+        self.clock: Clock = clock or SystemClock()
         self.vault = Vault.open(vault_path(data), bound_vault(data / "log.sqlite"))
         codec = Codec(sealer=Envelopes(self.vault))
         self.log = SqliteLog.open(data / "log.sqlite", self.clock, SOFTWARE, codec=codec)
@@ -109,6 +120,7 @@ class Core:
         self.acceptance = self._acceptance()
         self.offers = self._offers()
         self.handshake_lookup = self._handshake_lookup()
+        self.peer_door = self._peer_door(data)
         self.erasure = self._erasure(data)
         domain = settings.node.server_domain
         self.attestor = Attestor(self.log, self.keys, domain, self.clock, settings.log)
@@ -126,7 +138,7 @@ class Core:
     def _actors(self) -> ActorSystem:
         system = ActorSystem(self.settings.actors, self.clock, _report_failed_tell)
         log, snapshots = self.log, self.snapshots
-        reader = BlobMailReader(self.blobs)
+        reader, signed_reader = BlobMailReader(self.blobs), SignedMailReader(self.blobs)
         percent = self.settings.node.goodreads_percent
         system.register(account.KIND, lambda key: AccountActor(key, log, snapshots))
         system.register(handshake.KIND, lambda key: HandshakeActor(key, log, snapshots, self.hasher))
@@ -137,6 +149,7 @@ class Core:
                 log,
                 snapshots,
                 reader=reader,
+                signed_reader=signed_reader,
                 books=system,
                 clock=self.clock,
                 goodreads_percent=percent,
@@ -216,6 +229,31 @@ class Core:
         """What this node says to senders whom an owner's book does not know."""
         settings = self.settings
         return server_handshake(self.keys, settings.node.server_domain, settings.handshakes.minimum_level.value)
+
+    def _peer_door(self, data: Path) -> PeerDoor:
+        mtp, clock = self.settings.mtp, self.clock
+        freshness = Freshness(clock, mtp.window_seconds)
+        messages = Messages(
+            log=self.log,
+            acceptance=self.acceptance,
+            offers=self.offers,
+            reports=Nobody(),
+            freshness=freshness,
+            clock=clock,
+            keys=self.keys,
+            server_domain=self.settings.node.server_domain,
+        )
+        return PeerDoor(
+            verifier=Verifier(DnsKeys(self.discovery.domains), clock),
+            turns=Turns(mtp, clock),
+            freshness=freshness,
+            seen=SeenLookups(data / SEEN_LOOKUPS, clock, mtp.window_seconds),
+            messages=messages,
+            directory=self.directory,
+            handshakes=self.handshake_lookup,
+            keys=self.keys,
+            clock=clock,
+        )
 
     def _erasure(self, data: Path) -> Erasure:
         return Erasure(

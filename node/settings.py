@@ -21,6 +21,7 @@ from events.consent import Demands, Level, SignupMinutes
 from events.errors import Misconfigured
 from node.discovery.limits import DiscoverySettings
 from node.mime.limits import MimeLimits
+from node.mtp.limits import MtpSettings
 from node.smtp.limits import SmtpLimits
 from node.sync.limits import SyncLimits
 from projections.runner import RunnerLimits
@@ -170,6 +171,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log: LogSettings = LogSettings()
     discovery: DiscoverySettings = DiscoverySettings()
     handshakes: HandshakeSettings = HandshakeSettings()
+    mtp: MtpSettings = MtpSettings()
     logging: LoggingSettings = LoggingSettings()
     actors: ActorLimits = ActorLimits()
     reactions: DispatchLimits = DispatchLimits()

@@ -21,6 +21,7 @@ from node.api.cors import Cors
 from node.api.credentials import CredentialRoutes
 from node.api.endpoint import Gate, add_routes
 from node.api.failures import BEGUN, Next, answered, is_own_fault
+from node.api.federation import FederationRoutes
 from node.api.folders import FolderRoutes
 from node.api.health import HealthRoutes
 from node.api.identity import Identity
@@ -32,7 +33,7 @@ from node.api.openapi import document
 from node.api.pages import Pages
 from node.api.passkeys import PasskeyRoutes
 from node.api.profile import ProfileRoutes
-from node.api.rate import Cost, Limits
+from node.api.rate import Cost, Limits, Rate
 from node.api.resolving import ResolvingRoutes
 from node.api.route import Route
 from node.api.statistics import StatisticsRoutes
@@ -65,12 +66,17 @@ def build_app(core: Core, smtp: SmtpDoor) -> web.Application:
     """Build the application. Raises Misconfigured."""
     settings = core.settings
     clients = Clients(settings.http.trusted_proxies)
-    limits = Limits(settings.http, core.clock)
+    peers = Rate(settings.mtp.address_requests_per_second, settings.mtp.address_request_burst)
+    limits = Limits(settings.http, core.clock, peers)
     authentication = Authentication(core.accounts, limits, clients)
     cors, traffic = Cors(settings.http.origins, clients), Traffic()
     door = _sync_door(core, authentication, clients)
     pages = Pages(settings.node.server_domain, door.welcome)
-    routes = [*_routes(core, Metrics(core, smtp, traffic)), *pages.routes()]
+    routes = [
+        *_routes(core, Metrics(core, smtp, traffic)),
+        *FederationRoutes(core, clients).routes(),
+        *pages.routes(),
+    ]
     pages.describe(routes, msgspec.json.encode(document(routes, settings.node.server_domain)))
     gate = Gate(authentication, limits, clients, settings.http.body_bytes)
     app = web.Application(

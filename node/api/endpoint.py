@@ -39,7 +39,7 @@ class Endpoint:
         claims = await self._admit(request)
         query = read_query(request, route.query) if route.query is not None else None
         body = None
-        if route.body is not None:
+        if route.body is not None and not route.reads_body:
             body = await read_body(request, route.body, route.body_bytes or self._gate.body_bytes)
         return self._response(await route.handler(Call(request, query, body, claims)))
 

@@ -15,6 +15,7 @@ from events.errors import MailioError
 from node.api.authentication import PasswordRequired, TokenRefused
 from node.api.rate import TooManyRequests
 from node.api.route import Refused, TokenRefusal
+from node.mtp.envelope import InvalidEnvelope
 
 Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -49,6 +50,8 @@ def refusal(error: MailioError) -> web.Response:
     """Say no: the class's status, the public text, and when to come back."""
     if isinstance(error, TokenRefused):
         return _answer(error.status, TokenRefusal(error.public))
+    if isinstance(error, InvalidEnvelope):
+        return _answer(error.http, TokenRefusal(error.public))
     headers = {}
     if isinstance(error, PasswordRequired):
         headers["WWW-Authenticate"] = 'Basic realm="mailio"'

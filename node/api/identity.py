@@ -61,7 +61,8 @@ class Identity:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._domain = core.settings.node.server_domain
-        self._document = server_document(core.keys.public_key, ServerEndpoints(self._domain))
+        endpoints = ServerEndpoints(self._domain, core.settings.mtp.messaging_path)
+        self._document = server_document(core.keys.public_key, endpoints)
 
     def routes(self) -> list[Route]:
         """Declare the routes."""

@@ -28,9 +28,6 @@ SYNC_NOTE: Final = (
     "Beside these routes the node speaks the CouchDB replication protocol at `/userdb-<hex of the address>`."
 )
 
-_TOKEN_STATUS = (400, 401)
-"""Statuses at which a token that does not hold is refused, in a shape of its own."""
-
 
 def document(routes: Sequence[Route], server_domain: str) -> Json:
     """Describe all routes."""
@@ -105,7 +102,7 @@ def _response(route: Route, status: int, schemas: _Schemas) -> Json:
 
 
 def _refusal(route: Route, status: int, schemas: _Schemas) -> Json:
-    if route.auth is Auth.TOKEN and status in _TOKEN_STATUS:
+    if status in route.bare_refusals:
         return {"anyOf": [schemas.of(Refused), schemas.of(TokenRefusal)]}
     return schemas.of(Refused)
 

@@ -26,6 +26,7 @@ class Cost(StrEnum):
     ORDINARY = "ordinary"
     NONCE = "nonce"
     COSTLY = "costly"
+    PEER = "peer"
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -40,6 +41,9 @@ NONCE_RATE: Final = Rate(1.0, 10)
 
 COSTLY_RATE: Final = Rate(1.0, 10)
 """Routes that compute scrypt or tell whether an email is known (section 10.3, S13): slower to abuse."""
+
+PEER_RATE: Final = Rate(200.0, 1_000)
+"""What one address may ask for other nodes, unless settings say otherwise."""
 
 FAILURE_RATE: Final = Rate(0.2, 10)
 """Wrong passwords of one account from one address: guessing gets 17,000 tries a day, a typo ten at once."""
@@ -100,8 +104,11 @@ class Limiter:
 class Limits:
     """All rates of the HTTP door."""
 
-    def __init__(self, settings: HttpSettings, clock: Clock) -> None:
-        """Raise Misconfigured for rates that let nobody in."""
+    def __init__(self, settings: HttpSettings, clock: Clock, peers: Rate = PEER_RATE) -> None:
+        """`peers` is the rate of one address on the routes for other nodes.
+
+        Raise Misconfigured for rates that let nobody in.
+        """
         if settings.requests_per_second <= 0 or settings.request_burst < 1:
             raise Misconfigured("http.requests_per_second and http.request_burst: numbers above 0")
         ordinary = Rate(settings.requests_per_second, settings.request_burst)
@@ -109,6 +116,7 @@ class Limits:
             Cost.ORDINARY: Limiter(clock, ordinary),
             Cost.NONCE: Limiter(clock, NONCE_RATE),
             Cost.COSTLY: Limiter(clock, COSTLY_RATE),
+            Cost.PEER: Limiter(clock, peers),
         }
         self.by_account = Limiter(clock, ordinary)
         self.failures = Limiter(clock, FAILURE_RATE)

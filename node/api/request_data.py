@@ -60,18 +60,22 @@ def read_query(request: web.Request, kind: type[msgspec.Struct]) -> Any:
 
 async def read_body(request: web.Request, kind: Any, limit: int) -> Any:
     """Read and decode a JSON body. Raises InvalidInput, LimitExceeded, UnsupportedMediaType, TooSlow."""
+    return decoded(await read_bytes(request, limit), kind)
+
+
+async def read_bytes(request: web.Request, limit: int) -> bytes:
+    """Read the body of a JSON request, `limit` bytes at most. Raises what `read_body` raises."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("Content-Encoding: only identity is read here")
     if request.content_type not in {"application/json", "text/json", "application/octet-stream"}:
         raise UnsupportedMediaType("Content-Type must be application/json")
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            body = await _bounded(request, limit)
+            return await _bounded(request, limit)
     except web.RequestPayloadError as error:
         raise InvalidInput("the body is not what its headers say", str(error)) from None
     except TimeoutError:
         raise TooSlow(f"the body must arrive within {BODY_SECONDS:.0f} seconds") from None
-    return decoded(body, kind)
 
 
 async def _bounded(request: web.Request, limit: int) -> bytes:

@@ -15,6 +15,8 @@ from node.api.route import Auth, Call, Route
 from node.core import Core
 from node.crypto.base64_text import to_base64
 from node.discovery.domains import Domain
+from node.mtp.did_lookup import DidLookup
+from node.mtp.status import MtpStatus
 
 MAX_DIDS: Final = 50
 """DIDs in one request: the recipients of a message, and each may mean a request to another host."""
@@ -31,29 +33,6 @@ class WebDidRequest(msgspec.Struct, frozen=True):
     """DIDs of the form `did:web:<host>#<address>`."""
 
     dids: Annotated[list[Text], msgspec.Meta(min_length=1, max_length=MAX_DIDS)]
-
-
-class MtpStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """A status of wire spec section 3.9; class, subject and detail are always there."""
-
-    class_: int = msgspec.field(name="class")
-    subject: int
-    detail: int
-    description: str = ""
-    address: str = ""
-    timestamp: int = 0
-
-
-class DidLookup(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """The `DIDLookup` of wire spec section 3.4. `did` is ours: it says which one was not found."""
-
-    email_hash: str
-    email: str
-    supports_mailio: bool = False
-    supports_standard_email: bool = False
-    did_document: dict[str, Any] | None = None
-    mtp_status_code: MtpStatus | None = None
-    did: str = ""
 
 
 class Lookups(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):

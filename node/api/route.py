@@ -45,7 +45,7 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class TokenRefusal(msgspec.Struct, frozen=True):
-    """The answer to a request whose token does not hold (wire spec section 1.11)."""
+    """The answer to a request whose token or signature does not hold (wire spec sections 1.11 and 3.2)."""
 
     error: str
 
@@ -93,7 +93,7 @@ class Route:
 
     `refusals` are the statuses beside those that every route of its kind has. `other_content` has the type of
     the answer in other media types that a client may ask for. `body_bytes` is a limit other than the
-    setting's.
+    setting's. With `reads_body` the handler reads the body itself, and `body` only describes it.
     """
 
     method: str
@@ -112,6 +112,7 @@ class Route:
     content_type: str = JSON_TYPE
     other_content: Mapping[str, Any] = field(default_factory=dict)
     body_bytes: int = 0
+    reads_body: bool = False
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -122,6 +123,13 @@ class Route:
     def parameters(self) -> list[str]:
         """Names of the path parameters."""
         return _PARAMETER.findall(self.path)
+
+    @property
+    def bare_refusals(self) -> tuple[int, ...]:
+        """Statuses with which a token or a signature is refused, in a shape of its own (`TokenRefusal`)."""
+        if self.auth is Auth.TOKEN:
+            return (400, 401)
+        return (400,) if self.reads_body else ()
 
     @property
     def statuses(self) -> list[int]:

@@ -40,7 +40,7 @@ class BlobMailReader:
         """
         raw = await self._blobs.read(blob)
         parsed = await self._parse(raw)
-        names = attachment_names(parsed.mail.attachments)
+        names = distinct_names([attachment.filename for attachment in parsed.mail.attachments])
         folder = f"/{userdb_name(owner)}/{document_id}"
         parsed = _with_links(parsed, [f"{folder}/{quote(name, safe='')}" for name in names])
         document = message_document(parsed, id=document_id, received_at=received_at)
@@ -60,11 +60,11 @@ class BlobMailReader:
         return await asyncio.to_thread(parse, raw, self._limits)
 
 
-def attachment_names(attachments: Sequence[MailAttachment]) -> list[str]:
+def distinct_names(wanted: Sequence[str]) -> list[str]:
     """Name each attachment within its document: the file name, made unique, never with `_` in front."""
     names: list[str] = []
-    for attachment in attachments:
-        plain = attachment.filename.lstrip("_") or FALLBACK_NAME
+    for filename in wanted:
+        plain = filename.lstrip("_") or FALLBACK_NAME
         name, number = plain, 1
         while name in names:
             number += 1

@@ -18,7 +18,7 @@ from multidict import CIMultiDictProxy
 from events.mail import Recipient
 from node.accounts import Registration
 from node.api.app import ROUTES, SERVER, build_app
-from node.api.route import Auth, Refused, Route, TokenRefusal
+from node.api.route import Refused, Route, TokenRefusal
 from node.core import Core
 from node.crypto.base64_text import to_base64
 from node.crypto.keys import UserKeys
@@ -176,9 +176,8 @@ def conforms(route: Route, answer: Answer) -> None:
     assert answer.status in route.statuses, (route.path, answer)
     declared = answer.headers["Content-Type"].partition(";")[0]
     if answer.status != route.status:
-        kinds: Any = Refused | TokenRefusal if route.auth is Auth.TOKEN else Refused
         members = answer.json
-        kind = TokenRefusal if "error" in members and kinds is not Refused else Refused
+        kind = TokenRefusal if "error" in members and answer.status in route.bare_refusals else Refused
         msgspec.json.decode(answer.body, type=kind)
         assert set(members) == set(kind.__struct_encode_fields__)
         assert "code" not in members or members["code"] == answer.status
@@ -200,9 +199,9 @@ def settings_for(folder: Path, node: dict[str, Any] | None = None, **http: Any) 
 
 
 @asynccontextmanager
-async def running(settings: Settings, clock: Any = None) -> AsyncIterator[Node]:
-    """A node whose HTTP door is open; `clock` rules the door alone."""
-    core = Core(settings)
+async def running(settings: Settings, clock: Any = None, *, whole: bool = False) -> AsyncIterator[Node]:
+    """A node whose HTTP door is open; `clock` rules the door alone, or the whole node."""
+    core = Core(settings, clock if whole else None)
     smtp = SmtpDoor(
         core.acceptance, settings.smtp.limits, tls=None, hostname="mio.alpha.example", clock=core.clock
     )

@@ -31,16 +31,15 @@ from node.crypto.keys import (
 from node.crypto.scrypt_pool import ScryptPool
 from node.crypto.tokens import TokenIssuer
 from node.discovery import record
+from node.mtp import envelope, message
+from node.mtp.did_lookup import DidLookupResponse, read_did_request
+from node.mtp.envelope import DID_LOOKUP, HANDSHAKE_LOOKUP, MESSAGE, Kind
+from node.mtp.status import decode_statuses, encode_statuses
 from tests.vectors.vectors import all_vectors, vector
 
 CHECKS: dict[str, Callable[..., Any]] = {}
 
 ELSEWHERE = {
-    **dict.fromkeys(
-        ("mtp-message-request", "mtp-message-attachment", "mtp-message-receipt", "mtp-delivery-request",
-         "mtp-did-request", "mtp-did-response", "mtp-handshake-request", "mtp-handshake-response"),
-        "the federation door (its CBOR and signatures are checked below, its envelopes are not)",
-    ),
     "s3-presign-key": "attachment storage in S3",
     "s3-received-key": "attachment storage in S3; any unique key will do",
     "mailgun-signature": "the mail webhook",
@@ -292,6 +291,72 @@ def check_nonce_signature(given: dict[str, Any], expected: dict[str, Any]) -> No
     signature = from_base64(expected["signatureBase64"], length=64)
     assert verify_signature(keys.public_key, given["nonce"].encode(), signature)
     assert keys.sign(given["nonce"].encode()) == signature
+
+
+def check_request(kind: Kind, payload: object, given: dict[str, Any], expected: dict[str, Any]) -> None:
+    keys, domain = seed_keys(given["serverSeedHex"]), given["senderDomain"]
+    body = envelope.sign_request(kind, payload, keys, domain)
+    assert json.loads(body) == expected["body"]
+    opened = envelope.open_request(kind, body)
+    assert (opened.signed.hex(), opened.sender_domain) == (expected["cborHex"], domain)
+    assert opened.payload == given[kind.request]
+    assert opened.is_signed_by([keys.public_key])
+    opened.require_covered()
+
+
+def check_reply(body: bytes, kind: Kind, given: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert json.loads(body) == expected["body"]
+    opened = envelope.open_reply(kind, body)
+    assert opened.signed.hex() == expected["cborHex"]
+    assert opened.payload == given[kind.reply]
+    assert opened.is_signed_by([seed_keys(given["serverSeedHex"]).public_key])
+    opened.require_covered()
+
+
+@checks("mtp-message-request", "mtp-message-attachment", "mtp-delivery-request")
+def check_message_request(given: dict[str, Any], expected: dict[str, Any]) -> None:
+    request = message.read_request(given["didCommRequest"])
+    check_request(MESSAGE, request, given, expected)
+    if "plainBody" in given:
+        content = request.did_comm_message.plain_body
+        assert json.loads(content) == given["plainBody"]
+        assert encode_statuses(decode_statuses(content)) == content
+
+
+@checks("mtp-message-receipt")
+def check_receipt(given: dict[str, Any], expected: dict[str, Any]) -> None:
+    stated = given["didCommRequest"]
+    receipt = message.receipt(stated["didCommMessage"]["id"], stated["timestamp"])
+    assert message.read_receipt(stated) == receipt
+    keys = seed_keys(given["serverSeedHex"])
+    body = envelope.sign_reply(MESSAGE, receipt, keys, given["senderDomain"])
+    check_reply(body, MESSAGE, given, expected)
+
+
+@checks("mtp-did-request")
+def check_did_request(given: dict[str, Any], expected: dict[str, Any]) -> None:
+    check_request(DID_LOOKUP, read_did_request(given["didLookupRequest"]), given, expected)
+
+
+@checks("mtp-did-response")
+def check_did_response(given: dict[str, Any], expected: dict[str, Any]) -> None:
+    answer = msgspec.convert(given["didLookupResponse"], DidLookupResponse)
+    keys = seed_keys(given["serverSeedHex"])
+    check_reply(envelope.sign_reply(DID_LOOKUP, answer, keys, lossy=True), DID_LOOKUP, given, expected)
+    covered = envelope.open_reply(DID_LOOKUP, envelope.sign_reply(DID_LOOKUP, answer, keys))
+    assert cbor.equal_to_json(cbor.decode(covered.signed), given["didLookupResponse"])
+
+
+@checks("mtp-handshake-request")
+def check_handshake_request(given: dict[str, Any], expected: dict[str, Any]) -> None:
+    check_request(HANDSHAKE_LOOKUP, given["handshakeRequest"], given, expected)
+
+
+@checks("mtp-handshake-response")
+def check_handshake_response(given: dict[str, Any], expected: dict[str, Any]) -> None:
+    keys = seed_keys(given["serverSeedHex"])
+    body = envelope.sign_reply(HANDSHAKE_LOOKUP, given["handshakeResponse"], keys)
+    check_reply(body, HANDSHAKE_LOOKUP, given, expected)
 
 
 @pytest.mark.parametrize("identifier", [name for name in all_vectors() if name not in ELSEWHERE])
