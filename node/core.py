@@ -49,15 +49,15 @@ from node.erasure import Erasure
 from node.filing import report_filing
 from node.mentioned import blobs_of
 from node.mime.reading import BlobMailReader
-from node.mtp.handshake_lookup import HandshakeLookup
-from node.offers import Offers
 from node.mtp.door import PeerDoor
+from node.mtp.handshake_lookup import HandshakeLookup
 from node.mtp.ports import DnsKeys, Nobody
 from node.mtp.reading import SignedMailReader
 from node.mtp.receiving import Messages
 from node.mtp.seen import SeenLookups
 from node.mtp.turns import Turns
 from node.mtp.verifying import Freshness, Verifier
+from node.offers import Offers
 from node.settings import Settings
 from node.storage.checkpoints import FileCheckpoints
 from node.storage.local import LocalBlobs
@@ -228,7 +228,9 @@ class Core:
     def server_handshake(self) -> dict[str, Any]:
         """What this node says to senders whom an owner's book does not know."""
         settings = self.settings
-        return server_handshake(self.keys, settings.node.server_domain, settings.handshakes.minimum_level.value)
+        return server_handshake(
+            self.keys, settings.node.server_domain, settings.handshakes.minimum_level.value
+        )
 
     def _peer_door(self, data: Path) -> PeerDoor:
         mtp, clock = self.settings.mtp, self.clock
