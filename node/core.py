@@ -215,7 +215,9 @@ class Core:
     def server_handshake(self) -> dict[str, Any]:
         """What this node says to senders whom an owner's book does not know."""
         settings = self.settings
-        return server_handshake(self.keys, settings.node.server_domain, settings.handshakes.minimum_level.value)
+        return server_handshake(
+            self.keys, settings.node.server_domain, settings.handshakes.minimum_level.value
+        )
 
     def _erasure(self, data: Path) -> Erasure:
         return Erasure(

@@ -114,7 +114,9 @@ async def test_a_peer_hears_of_its_own_users_handshake_until_it_is_revoked(node:
     entry = await node.core.directory.by_address(alice.address)
     assert entry is not None
     for status, told in (("request", 0), ("accepted", 1), ("revoked", 0)):
-        terms = Terms(id=handshake_id(alice.address, BOB), status=status, type="user", origin_domain="a.example")
+        terms = Terms(
+            id=handshake_id(alice.address, BOB), status=status, type="user", origin_domain="a.example"
+        )
         command = Execute(RecordHandshake(terms), Origin(actor="test"))
         await node.core.actors.ask("handshake", alice.address, command)
         for owner in ({"address": alice.address}, {"emailHash": entry.email_hash}):
