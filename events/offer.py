@@ -193,9 +193,12 @@ def evolve(offers: Offers, event: OfferEvent) -> Offers:
 
 
 def _pruned(offers: Offers, now: int) -> Offers:
-    """Forget what is of no use any more, and of used ones the oldest beyond the limit."""
+    """Forget what is of no use any more, and what is too many: used ones first, of each the oldest.
+
+    Only an archive from elsewhere can have so many that open ones go.
+    """
     kept = {digest: offer for digest, offer in offers.items() if offer.is_worth_keeping(now)}
-    used = [digest for digest, offer in kept.items() if not offer.is_open(now)]
-    for digest in used[: max(0, len(kept) + 1 - MOST_REMEMBERED)]:
+    by_worth = sorted(kept, key=lambda digest: kept[digest].is_open(now))
+    for digest in by_worth[: max(0, len(kept) + 1 - MOST_REMEMBERED)]:
         del kept[digest]
     return kept

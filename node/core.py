@@ -227,10 +227,8 @@ class Core:
 
     def server_handshake(self) -> dict[str, Any]:
         """What this node says to senders whom an owner's book does not know."""
-        settings = self.settings
-        return server_handshake(
-            self.keys, settings.node.server_domain, settings.handshakes.minimum_level.value
-        )
+        level = self.settings.handshakes.minimum_level.value
+        return server_handshake(self.keys, self.settings.node.server_domain, level)
 
     def _peer_door(self, data: Path) -> PeerDoor:
         mtp, clock = self.settings.mtp, self.clock

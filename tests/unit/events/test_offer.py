@@ -129,6 +129,14 @@ def test_a_book_remembers_a_bounded_number_of_offers_and_never_forgets_open_ones
     assert DIGEST in offer.open_offers(book.offers, HOUR)
 
 
+def test_even_an_archive_full_of_offers_makes_no_larger_book() -> None:
+    book = initial(OWNER)
+    for n in range(2 * MOST_REMEMBERED):
+        book = evolve(book, HandshakeOffered(digest=nonce_digest(OWNER, str(n)), offered_at=n, expires_at=HOUR))
+    assert len(book.offers) == MOST_REMEMBERED
+    assert nonce_digest(OWNER, str(2 * MOST_REMEMBERED - 1)) in book.offers
+
+
 def test_a_used_offer_is_remembered_longer_than_senders_try() -> None:
     book = after(make(), redeem(at=1), make(nonce_digest(OWNER, "x"), REMEMBERED_MS))
     assert DIGEST in book.offers
