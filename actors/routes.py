@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from actors import handshake, mailbox
+from actors import handshake, mailbox, outgoing
 from actors.runtime.activation import Name
 from actors.runtime.reaction import Routes
+from events.delivery import DeliveryScheduled
+from events.errors import InvalidInput
 from events.event import Recorded
+from events.identity import Did
 from events.mail import MailAccepted
 from events.mailbox import STREAM as MAILBOX_STREAM
-from events.mailbox import DocumentWritten
+from events.mailbox import DocumentWritten, MessageFiled
+from events.policy import Transport
 
 
 def _recipients(record: Recorded) -> Iterable[Name]:
@@ -21,7 +25,9 @@ def _recipients(record: Recorded) -> Iterable[Name]:
     assert isinstance(event, MailAccepted)
     if record.metadata.imported:
         return ()
-    return [(mailbox.KIND, address) for address in dict.fromkeys(r.address for r in event.recipients)]
+    owners = [(mailbox.KIND, address) for address in dict.fromkeys(r.address for r in event.recipients)]
+    # The peer is told of those who do not get the message; of the others when it is filed.
+    return [*owners, (outgoing.KIND, event.helo)] if event.turned else owners
 
 
 def _handshake_book(record: Recorded) -> Iterable[Name]:
@@ -30,8 +36,29 @@ def _handshake_book(record: Recorded) -> Iterable[Name]:
     return [(handshake.KIND, record.stream.removeprefix(MAILBOX_STREAM))]
 
 
+def _destination(record: Recorded) -> Iterable[Name]:
+    event = record.event
+    assert isinstance(event, DeliveryScheduled)
+    return () if record.metadata.imported else [(outgoing.KIND, event.destination)]
+
+
+def _sender(record: Recorded) -> Iterable[Name]:
+    """Return the destination of the report about a message that a peer has sent."""
+    event = record.event
+    assert isinstance(event, MessageFiled)
+    if event.transport is not Transport.MTP or record.metadata.imported:
+        return ()
+    try:
+        host = Did.parse(event.sender).host
+    except InvalidInput:
+        return ()
+    return [(outgoing.KIND, host)] if host else ()
+
+
 ROUTES: Routes = {
     MailAccepted.__name__: _recipients,
     DocumentWritten.__name__: _handshake_book,
+    DeliveryScheduled.__name__: _destination,
+    MessageFiled.__name__: _sender,
 }
 """Event type → the actors that react to it."""

@@ -22,6 +22,7 @@ MEASURES = (
     "smtp_door",
     "accept",
     "commit_curve",
+    "mtp_accept",
     "visible",
     "first_sync",
     "live_clients",

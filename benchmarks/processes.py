@@ -16,6 +16,15 @@ def rss(pid: int) -> float:
     return _status(pid, "VmRSS:") * 1024 / 1e6
 
 
+def proportional(pid: int) -> float:
+    """Memory of a process in MB, a page that n processes share counted as an nth; 0 when it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024 / 1e6
+
+
 def threads(pid: int) -> int:
     """Number of threads of a process; 0 when it has ended."""
     return _status(pid, "Threads:")
@@ -48,7 +57,7 @@ def family(pid: int) -> list[int]:
 
 
 class Peak:
-    """The most that was seen, in MB: all processes of a family together."""
+    """The most that was seen, in MB: all processes of a family together, pages that they share counted once."""
 
     def __init__(self) -> None:
         self.together = 0.0
@@ -61,7 +70,7 @@ def peak_of(pid: int) -> Iterator[Peak]:
 
     def watch() -> None:
         while not over.wait(PAUSE_SECONDS):
-            peak.together = max(peak.together, sum(map(rss, family(pid))))
+            peak.together = max(peak.together, sum(map(proportional, family(pid))))
 
     thread = threading.Thread(target=watch)
     thread.start()

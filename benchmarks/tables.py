@@ -54,6 +54,17 @@ def commit_curve(figures: Any) -> Iterator[Line]:
     yield Line("syncs per accepted mail by sessions", "plot", found, met=True)
 
 
+def mtp_accept(figures: Any) -> Iterator[Line]:
+    """Messages of a peer."""
+    for row in figures:
+        what = f"verified durable messages/s of a peer, {row['sessions']} connections, {row['bytes']:,} bytes"
+        wanted = (row["sessions"], row["bytes"]) == (50, 2_048)
+        found = (
+            f"{row['accepted']:,.0f} (p99 {row['p99']:.0f} ms, {row['cpu_ms']:.2f} ms of processor time each)"
+        )
+        yield Line(what, ">= 1,500" if wanted else "", found, not wanted or row["accepted"] >= 1_500)
+
+
 def visible(figures: Any) -> Iterator[Line]:
     """Delay at each rate."""
     for row in figures:
@@ -135,6 +146,7 @@ def live_clients(figures: Any) -> Iterator[Line]:
 SECTIONS: dict[str, Callable[[Any], Iterator[Line]]] = {
     "accept": accept,
     "commit_curve": commit_curve,
+    "mtp_accept": mtp_accept,
     "visible": visible,
     "replay": replay,
     "materialise": materialise,

@@ -67,6 +67,22 @@ class MessageFiled(Event, frozen=True, kw_only=True):
     handshake: str = ""
 
 
+class MessageSent(Event, frozen=True, kw_only=True):
+    """The user sent a message; its deliveries were promised in the same append.
+
+    `id` is the id of the message and of its document. `document` names the blob that holds the document
+    without `folder` and `created`, "" where none is kept (wire spec section 3.3.7, step 6). `recipients` are
+    DIDs and emails in lower case; `size` counts against the quota.
+    """
+
+    id: str
+    document: str = ""
+    recipients: tuple[str, ...]
+    intent: str
+    size: int = 0
+    sent_at: int
+
+
 class DocumentWritten(Event, frozen=True, kw_only=True):
     """One of the user's devices wrote a revision of a document.
 
@@ -151,6 +167,18 @@ class FileMessage(msgspec.Struct, frozen=True, kw_only=True):
     frequency_minutes: int = 0
 
 
+class SendMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """Keep a message that is being sent; the members are those of `MessageSent`, and a quota (0: none)."""
+
+    id: str
+    document: str = ""
+    recipients: tuple[str, ...]
+    intent: str
+    size: int = 0
+    sent_at: int
+    quota: int = 0
+
+
 class DocumentDraft(msgspec.Struct, frozen=True, kw_only=True):
     """One revision that a device wrote; the members mean what they mean in `DocumentWritten`."""
 
@@ -210,7 +238,9 @@ class RemoveFolder(msgspec.Struct, frozen=True):
     messages: int
 
 
-Command = FileMessage | WriteDocuments | ShowInterest | CreateFolder | RenameFolder | RemoveFolder
+Command = (
+    FileMessage | SendMessage | WriteDocuments | ShowInterest | CreateFolder | RenameFolder | RemoveFolder
+)
 
 
 class Correspondent(msgspec.Struct):
@@ -293,6 +323,8 @@ def decide(state: Mailbox, command: Command) -> Sequence[Event]:
     match command:
         case FileMessage():
             return [_file(state, command)]
+        case SendMessage():
+            return [_send(state, command)]
         case WriteDocuments():
             return _write(state, command)
         case ShowInterest():
@@ -328,6 +360,14 @@ def _file(state: Mailbox, command: FileMessage) -> Event:
 def _filing_bytes(filed_at: int, ruling: Verdict) -> int:
     """Bytes that the members about the filing add to a document: what is counted is what is stored."""
     return len(f'"created":{filed_at},"folder":"{ruling.folder}","reason":"{ruling.reason}",')
+
+
+def _send(state: Mailbox, command: SendMessage) -> Event:
+    if command.quota and state.used + command.size > command.quota:
+        raise MailboxFull("mailbox full: delete something first", f"{state.owner} uses {state.used} bytes")
+    members = msgspec.structs.asdict(command)
+    del members["quota"]
+    return MessageSent(**members)
 
 
 def _write(state: Mailbox, command: WriteDocuments) -> Sequence[Event]:
@@ -392,6 +432,10 @@ def evolve(state: Mailbox, event: Event) -> Mailbox:
             state.filed += 1
             state.correspondents.setdefault(event.sender, Correspondent()).received += 1
             _keep_pace(state, event)
+        case MessageSent():
+            state.used += event.size
+            for recipient in event.recipients:
+                state.correspondents.setdefault(recipient, Correspondent()).sent += 1
         case DocumentWritten():
             state.used = max(0, state.used + event.size - event.replaced)
         case InterestShown():

@@ -6,7 +6,7 @@ Sealed is what says something about a person. What is left readable says which a
 
 from __future__ import annotations
 
-from events import account, handshake, mailbox
+from events import account, delivery, handshake, mailbox
 from events.account import AccountErased, EmailClaimed
 from events.event import Event
 from events.identity import is_address
@@ -25,6 +25,8 @@ def subjects(stream: str, event: Event) -> tuple[str, ...]:
     kind, _, name = stream.partition("-")
     if kind in _OWNED:
         return () if isinstance(event, AccountErased) else (name,)
+    if isinstance(event, delivery.DeliveryEvent):
+        return (event.owner,) if is_address(event.owner) else ()
     match event:
         case MailAccepted():
             return tuple(dict.fromkeys(recipient.address for recipient in event.recipients))

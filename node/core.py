@@ -46,14 +46,16 @@ from node.crypto.tokens import TokenIssuer
 from node.crypto.vault import Vault, vault_path
 from node.discovery.discovery import Discovery
 from node.erasure import Erasure
+from node.federation import Federation
 from node.filing import report_filing
 from node.mentioned import blobs_of
 from node.mime.reading import BlobMailReader
 from node.mtp.door import PeerDoor
 from node.mtp.handshake_lookup import HandshakeLookup
-from node.mtp.ports import DnsKeys, Nobody
+from node.mtp.ports import DnsKeys
 from node.mtp.reading import SignedMailReader
 from node.mtp.receiving import Messages
+from node.mtp.reports import PeerReports
 from node.mtp.seen import SeenLookups
 from node.mtp.turns import Turns
 from node.mtp.verifying import Freshness, Verifier
@@ -86,6 +88,9 @@ CHECKPOINTS = "checkpoints.json"
 SEEN_LOOKUPS = "lookups.seen"
 """File inside the data folder that remembers which lookups of peers were answered."""
 
+IN_COUCHDB = ("userdb", "directory", "statistics")
+"""Views that a CouchDB is given; the queue is the node's own affair."""
+
 DISPATCHER = "mail"
 """Name of the one consumer that carries events to actors."""
 
@@ -93,8 +98,13 @@ DISPATCHER = "mail"
 class Core:
     """Everything of a node but its doors. Use `Core.open`, then `start`, in the end `close`."""
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
-        """Open all stores below the data folder. Raises Misconfigured, CorruptRecord."""
+    def __init__(
+        self, settings: Settings, clock: Clock | None = None, discovery: Discovery | None = None
+    ) -> None:
+        """Open all stores below the data folder; the machine's `clock` and network unless others are given.
+
+        Raises Misconfigured, CorruptRecord.
+        """
         data = _data_folder(settings.node.data)
         self.settings = settings
         self.clock: Clock = clock or SystemClock()
@@ -111,7 +121,7 @@ class Core:
         self.sender_statistics = SenderStatistics(self.views.stores["statistics"])
         self.scrypt = ScryptPool()
         self.hasher = EmailHasher(self.scrypt)
-        self.discovery = Discovery(settings.discovery, self.clock)
+        self.discovery = discovery or Discovery(settings.discovery, self.clock)
         self.parking = Parking(self.log)
         self.restorations = Restorations()
         self.actors = self._actors()
@@ -120,7 +130,10 @@ class Core:
         self.acceptance = self._acceptance()
         self.offers = self._offers()
         self.handshake_lookup = self._handshake_lookup()
+        self.peer_keys = DnsKeys(self.discovery.domains)
+        self.reports = PeerReports(self.log, self.actors, self.discovery.domains, self.clock)
         self.peer_door = self._peer_door(data)
+        self.federation = self._federation()
         self.erasure = self._erasure(data)
         domain = settings.node.server_domain
         self.attestor = Attestor(self.log, self.keys, domain, self.clock, settings.log)
@@ -233,26 +246,49 @@ class Core:
     def _peer_door(self, data: Path) -> PeerDoor:
         mtp, clock = self.settings.mtp, self.clock
         freshness = Freshness(clock, mtp.window_seconds)
-        messages = Messages(
+        self.peer_messages = Messages(
             log=self.log,
             acceptance=self.acceptance,
             offers=self.offers,
-            reports=Nobody(),
+            reports=self.reports,
             freshness=freshness,
             clock=clock,
             keys=self.keys,
             server_domain=self.settings.node.server_domain,
         )
         return PeerDoor(
-            verifier=Verifier(DnsKeys(self.discovery.domains), clock),
+            verifier=Verifier(self.peer_keys, clock),
             turns=Turns(mtp, clock),
             freshness=freshness,
             seen=SeenLookups(data / SEEN_LOOKUPS, clock, mtp.window_seconds),
-            messages=messages,
+            messages=self.peer_messages,
             directory=self.directory,
             handshakes=self.handshake_lookup,
             keys=self.keys,
             clock=clock,
+            heard=self._heard,
+        )
+
+    def _heard(self, peer: str) -> None:
+        """Let deliveries that wait for a peer know that it is there."""
+        self.federation.outgoing.seen(peer)
+
+    def _federation(self) -> Federation:
+        return Federation(
+            settings=self.settings,
+            log=self.log,
+            snapshots=self.snapshots,
+            actors=self.actors,
+            blobs=self.blobs,
+            views=self.views,
+            directory=self.directory,
+            discovery=self.discovery,
+            peer_keys=self.peer_keys,
+            hasher=self.hasher,
+            keys=self.keys,
+            messages=self.peer_messages,
+            reports=self.reports,
+            clock=self.clock,
         )
 
     def _erasure(self, data: Path) -> Erasure:
@@ -282,10 +318,12 @@ class Core:
         for name, runner in self.views.runners.items():
             self._tasks.append(asyncio.create_task(runner.run(), name=f"view {name}"))
         couchdb = self.settings.couchdb
-        for name in self.views.views if couchdb.url else ():
+        for name in IN_COUCHDB if couchdb.url else ():
             feed = self.views.feed_couchdb(name, couchdb.url, couchdb.prefix)
             self._tasks.append(asyncio.create_task(feed, name=f"couchdb {name}"))
         self._tasks.append(asyncio.create_task(self.erasure.resume(), name="erasure"))
+        for task in self.federation.tasks():
+            self._tasks.append(asyncio.create_task(task(), name="federation"))
 
     async def _require_whole_log(self) -> None:
         """See that nobody knows more events than the log has. Raises CorruptRecord.
@@ -332,6 +370,7 @@ class Core:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.federation.close()
         await self.discovery.close()
         await self.actors.close()
         await self.views.close()
@@ -350,6 +389,7 @@ class Core:
 
     async def _drain(self, *, attest: bool) -> None:
         await self.dispatcher.stop()
+        await self.federation.stop()
         await self.actors.drain()
         if attest and self.log.head:
             await self._attest()

@@ -66,6 +66,7 @@ class Daemon:
         host, port = host_and_port("http.listen", self.settings.http.listen)
         await _listen(self.http, host, port)
         await self.smtp.start(*host_and_port("smtp.listen", self.settings.smtp.listen))
+        await self.core.federation.open(self.core.log.head)
 
     def reload(self) -> None:
         """Read the certificate again (SIGHUP); a bad one is reported and the old one stays."""

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import msgspec
 
+from events.delivery import DeliveryScheduled
 from events.event import Event
 from events.mail import MailAccepted
-from events.mailbox import DocumentWritten, MessageFiled
+from events.mailbox import DocumentWritten, MessageFiled, MessageSent
 
 
 def blobs_of(event: Event) -> tuple[str, ...]:
@@ -16,6 +17,8 @@ def blobs_of(event: Event) -> tuple[str, ...]:
     match event:
         case MailAccepted():
             return (event.blob,)
+        case DeliveryScheduled(blob=name) | MessageSent(document=name):
+            return (name,) if name else ()
         case MessageFiled() | DocumentWritten():
             names = (event.document, *(file.blob for file in event.attachments))
             return tuple(name for name in names if name)
@@ -28,6 +31,11 @@ def with_blobs(event: Event, names: Mapping[str, str]) -> Event:
     match event:
         case MailAccepted():
             return msgspec.structs.replace(event, blob=names[event.blob])
+        case DeliveryScheduled():
+            return msgspec.structs.replace(event, blob=names[event.blob] if event.blob else "")
+        case MessageSent():
+            document = names[event.document] if event.document else ""
+            return msgspec.structs.replace(event, document=document)
         case MessageFiled() | DocumentWritten():
             files = tuple(msgspec.structs.replace(file, blob=names[file.blob]) for file in event.attachments)
             document = names[event.document] if event.document else ""

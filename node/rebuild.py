@@ -30,7 +30,7 @@ from projections.stores.building import BuildingStore
 from projections.stores.embedded import EmbeddedStore
 from projections.view_store import View
 
-VIEW_NAMES = ("directory", "userdb", "statistics")
+VIEW_NAMES = ("directory", "userdb", "statistics", "outbox")
 """The views that can be rebuilt, in the order in which `rebuild` without a name does it."""
 
 Show = Callable[[str, int, int, float], None]

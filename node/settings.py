@@ -15,6 +15,7 @@ from typing import Any, get_origin
 
 import msgspec
 
+from actors.outgoing import DeliverySettings
 from actors.runtime.activation import ActorLimits
 from actors.runtime.reaction import DispatchLimits
 from events.consent import Demands, Level, SignupMinutes
@@ -172,6 +173,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     discovery: DiscoverySettings = DiscoverySettings()
     handshakes: HandshakeSettings = HandshakeSettings()
     mtp: MtpSettings = MtpSettings()
+    delivery: DeliverySettings = DeliverySettings()
     logging: LoggingSettings = LoggingSettings()
     actors: ActorLimits = ActorLimits()
     reactions: DispatchLimits = DispatchLimits()

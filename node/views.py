@@ -12,6 +12,7 @@ from events.errors import Misconfigured, StorageUnavailable
 from events.log.log import Log
 from projections.directory import Directory
 from projections.feeder import ParkingStore
+from projections.outbox import Outbox
 from projections.rebuild import build
 from projections.runner import Runner, RunnerLimits
 from projections.statistics import Statistics
@@ -41,7 +42,7 @@ USER_REVS_LIMIT = 1_000
 
 def all_views(blobs: Blobs) -> dict[str, View]:
     """Every view of this program by its name."""
-    views: Sequence[View] = (UserDatabases(blobs), Directory(), Statistics())
+    views: Sequence[View] = (UserDatabases(blobs), Directory(), Statistics(), Outbox())
     return {view.name: view for view in views}
 
 

@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from events.account import AccountErased
+from events.delivery import DeliveryEvent
 from events.errors import CorruptRecord
 from events.event import Recorded
 from events.identity import userdb_name
@@ -22,8 +23,11 @@ from events.mailbox import (
     FolderRemoved,
     FolderRenamed,
     MessageFiled,
+    MessageSent,
     StoredAttachment,
 )
+from events.policy import Folder
+from projections import deliveries
 from projections.revision import computed
 from projections.view_store import Attachment, Change, Document, Documents, Effect, Forget
 
@@ -48,21 +52,27 @@ class UserDatabases:
     """View `userdb`: one database `userdb-<hex>` for each mailbox.
 
     A filed message gets `folder`, `created` and `reason` (why it is in that folder) beside what its blob
-    says. Folders are documents `folder:<id>`: `{"type": "folder", "id", "name", "created", "modified"}`.
+    says; a sent one gets `folder` and `created`, and a document about its deliveries beside it
+    (`projections.deliveries`). Folders are documents `folder:<id>`: `{"type": "folder", "id", "name",
+    "created", "modified"}`.
     """
 
     name = "userdb"
     schema = 1
-    types = frozenset(
-        event.__name__
-        for event in (
-            MessageFiled,
-            DocumentWritten,
-            FolderCreated,
-            FolderRenamed,
-            FolderRemoved,
-            AccountErased,
+    types = (
+        frozenset(
+            event.__name__
+            for event in (
+                MessageFiled,
+                MessageSent,
+                DocumentWritten,
+                FolderCreated,
+                FolderRenamed,
+                FolderRemoved,
+                AccountErased,
+            )
         )
+        | deliveries.TYPES
     )
 
     def __init__(self, blobs: Blobs) -> None:
@@ -70,10 +80,14 @@ class UserDatabases:
 
     async def apply(self, record: Recorded, documents: Documents) -> Sequence[Effect]:
         """Return the one change that the event makes. Raises what `Blobs.read` raises, and CorruptRecord."""
+        if isinstance(record.event, DeliveryEvent):
+            return await deliveries.told(record, record.event, documents)
         database = userdb_name(record.stream.removeprefix(STREAM))
         match record.event:
             case MessageFiled() as filed:
                 return [_message(filed, await self._blobs.read(filed.document), database, record.position)]
+            case MessageSent(document=name) as sent if name:
+                return [_sent(sent, await self._blobs.read(name), database, record.position)]
             case DocumentWritten() as written:
                 body = await self._blobs.read(written.document) if written.document else b"{}"
                 return [_written(written, body, database, record.position)]
@@ -99,6 +113,17 @@ def _message(filed: MessageFiled, document: bytes, database: str, seq: int) -> C
         revisions=(computed(None, deleted=False, body=body, attachments=attachments),),
         body=body,
         attachments=attachments,
+    )
+
+
+def _sent(sent: MessageSent, document: bytes, database: str, seq: int) -> Change:
+    body = spliced(document, {"id": sent.id, "created": sent.sent_at, "folder": Folder.SENT})
+    return Change(
+        database=database,
+        id=sent.id,
+        seq=seq,
+        revisions=(computed(None, deleted=False, body=body),),
+        body=body,
     )
 
 

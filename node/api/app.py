@@ -36,7 +36,9 @@ from node.api.profile import ProfileRoutes
 from node.api.rate import Cost, Limits, Rate
 from node.api.resolving import ResolvingRoutes
 from node.api.route import Route
+from node.api.sending import SendingRoutes
 from node.api.statistics import StatisticsRoutes
+from node.api.uploads import UploadRoutes
 from node.core import SOFTWARE, Core
 from node.smtp.door import SmtpDoor
 from node.sync.handshakes import SignedHandshakes
@@ -103,6 +105,8 @@ def _routes(core: Core, metrics: Metrics) -> Sequence[Route]:
         *FolderRoutes(core, mailboxes).routes(),
         *MessageRoutes(core).routes(),
         *OfferRoutes(core).routes(),
+        *SendingRoutes(core).routes(),
+        *UploadRoutes(core).routes(),
         *HealthRoutes(core, metrics).routes(),
     ]
 

@@ -35,6 +35,19 @@ class WebDidRequest(msgspec.Struct, frozen=True):
     dids: Annotated[list[Text], msgspec.Meta(min_length=1, max_length=MAX_DIDS)]
 
 
+class EmailToLookUp(msgspec.Struct, frozen=True, rename="camel"):
+    """An email; its hash is computed here, whatever the client says it is."""
+
+    email: Text
+    email_hash: str = ""
+
+
+class DidRequest(msgspec.Struct, frozen=True):
+    """Emails whose DID documents are wanted."""
+
+    lookups: Annotated[list[EmailToLookUp], msgspec.Meta(min_length=1, max_length=MAX_DIDS)]
+
+
 class Lookups(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """What was found and what was not."""
 
@@ -68,6 +81,16 @@ class ResolvingRoutes:
                 tag="resolving",
                 handler=self.web_dids,
                 body=WebDidRequest,
+                answer=Lookups,
+                auth=Auth.TOKEN,
+            ),
+            Route(
+                method="POST",
+                path="/api/v1/resolve/did",
+                summary="DID documents of users by their emails, asked of their servers",
+                tag="resolving",
+                handler=self.emails,
+                body=DidRequest,
                 answer=Lookups,
                 auth=Auth.TOKEN,
             ),
@@ -105,6 +128,16 @@ class ResolvingRoutes:
             not_found=[one for one in lookups if one.did_document is None],
         )
 
+    async def emails(self, call: Call[None, DidRequest]) -> Lookups:
+        """Look all of them up (wire spec section 3.4). Raises InvalidInput, Busy.
+
+        An address of a domain for plain mail is found, without a document.
+        """
+        emails = [normalise_email(one.email) for one in call.body.lookups]
+        lookups = await self._core.federation.lookup.all(emails, call.address)
+        found = [one for one in lookups if one.did_document is not None or _plain(one)]
+        return Lookups(found=found, not_found=[one for one in lookups if one not in found])
+
     async def _web_did(self, did: Did) -> DidLookup:
         try:
             document = await self._document(did)
@@ -132,6 +165,10 @@ class ResolvingRoutes:
             mtp_status_code=MtpStatus(*code, text, timestamp=self._core.clock.now()),
             did=str(did),
         )
+
+
+def _plain(one: DidLookup) -> bool:
+    return one.supports_standard_email and not one.supports_mailio
 
 
 def _user_did(text: str) -> Did:

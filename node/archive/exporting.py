@@ -22,6 +22,7 @@ from events.log.log import Log
 from events.mail import STREAM as MAIL_STREAM
 from events.mail import MailAccepted
 from events.mailbox import MessageFiled
+from events.policy import Transport
 from node.archive.content import (
     BLOBS,
     EVENTS,
@@ -44,6 +45,7 @@ from node.core import SOFTWARE
 from node.crypto.base64_text import to_base64
 from node.crypto.keys import ServerKeys, load_server_keys
 from node.mentioned import blobs_of, with_blobs
+from node.mtp.stored import as_mail
 from node.settings import Settings
 from node.storage.appender import sync_folder
 from node.stores import ReadOnlyStores, reading
@@ -284,7 +286,8 @@ class _Exporter:
                 placed = _placed(filed, accepted, document.winner.body)
                 box = boxes.setdefault(file_name(placed.folder), self._folder / f"box{len(boxes)}")
                 with box.open("ab") as file:
-                    file.write(entry(await self._blobs.read(accepted.blob), placed))
+                    kept = await self._blobs.read(accepted.blob)
+                    file.write(entry(as_mail(kept) if filed.transport is Transport.MTP else kept, placed))
                 self.mails += 1
         self._files += sorted(boxes.items())
 

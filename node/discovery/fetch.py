@@ -24,7 +24,7 @@ from events.errors import Fault, MailioError
 from events.log.log import Clock
 from node.api.rate import Limiter, Rate
 from node.discovery.addresses import Address, is_public
-from node.discovery.limits import DiscoverySettings
+from node.discovery.limits import DiscoverySettings, elsewhere
 from node.discovery.resolver import Resolver
 from node.discovery.targets import FetchRefused, Refusal, Target, target_of
 
@@ -58,11 +58,15 @@ class FetchFailed(MailioError):
 
 
 class Fetched(msgspec.Struct, frozen=True):
-    """An answer: HTTP status, content type without parameters, body with its encoding undone."""
+    """An answer: HTTP status, content type without parameters, body with its encoding undone.
+
+    `retry_after` is the text of that header, which may be anything.
+    """
 
     status: int
     content_type: str
     body: bytes
+    retry_after: str = ""
 
 
 class GuardedClient:
@@ -84,6 +88,7 @@ class GuardedClient:
         per_host = settings.fetches_per_host
         self._pace = Limiter(clock, Rate(float(per_host), per_host))
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._elsewhere = {name: (address, port) for name, address, port in map(elsewhere, settings.hosts)}
 
     async def get(self, url: str, limit: int) -> Fetched:
         """Fetch an address; the body has `limit` bytes at most. Raises what `send` raises."""
@@ -104,6 +109,9 @@ class GuardedClient:
         """
         target = target_of(url, self._settings)
         self._pace.take(target.host)
+        if target.host in self._elsewhere:
+            address, port = self._elsewhere[target.host]
+            target = Target("http", address, port, target.path, local=True)
         try:
             async with asyncio.timeout(self._settings.fetch_seconds), self._room:
                 return await self._sent(method, target, limit, body, dict(headers))
@@ -220,7 +228,8 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> Fetched:
     body = _Body(response.headers.get("Content-Encoding", "identity").strip().lower(), limit)
     async for chunk in response.content.iter_chunked(CHUNK):
         body.add(chunk)
-    return Fetched(response.status, response.content_type, body.whole())
+    after = response.headers.get("Retry-After", "")
+    return Fetched(response.status, response.content_type, body.whole(), after)
 
 
 class _Body:

@@ -57,6 +57,9 @@ class DiscoverySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """How long a DID document is used: not the week of the reference server (wire spec section 10.3, S19)."""
     loopback: bool = False
     """For development only: such requests may go to this machine, then also by http and to any port."""
+    hosts: tuple[str, ...] = ()
+    """For development only, with `loopback`: hosts that are elsewhere than DNS says, by http, for example
+    mio.beta.example=127.0.0.1:8026. Several nodes on one machine find each other so."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for settings that nothing could be looked up with."""
@@ -68,6 +71,19 @@ class DiscoverySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             ipaddress.ip_network(network)
         for resolver in self.resolvers:
             resolver_address(resolver)
+        if self.hosts and not self.loopback:
+            raise ValueError("hosts needs loopback: it is for development only")
+        for host in self.hosts:
+            elsewhere(host)
+
+
+def elsewhere(text: str) -> tuple[str, str, int]:
+    """Split `name=address:port` of `hosts` into name, loopback address and port. Raises ValueError."""
+    name, _, place = text.partition("=")
+    address, port = resolver_address(place) if name and ":" in place else ("", 0)
+    if not port or not ipaddress.ip_address(address).is_loopback:
+        raise ValueError(f"hosts: {text!r} is no loopback place, for example beta.example=127.0.0.1:8026")
+    return name, address, port
 
 
 def resolver_address(text: str) -> tuple[str, int]:

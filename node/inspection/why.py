@@ -20,6 +20,7 @@ from events.log.reading import LogReader
 from events.mail import MailAccepted, Recipient
 from events.mailbox import Correspondent, DocumentWritten, InterestShown, MessageFiled
 from events.parking import ReactionDropped, ReactionParked, ReactionRetried
+from events.policy import Transport
 from node.inspection.finding import Found, Show, find
 from node.inspection.people import owner_of
 from node.inspection.phrases import REASONS, counted, known, phrase
@@ -231,16 +232,10 @@ def _step(what: str, record: Recorded, text: str, facts: Facts | None = None) ->
 
 def _arrival(record: Recorded, accepted: MailAccepted) -> Iterator[Step]:
     """Tell of the session, and of the moment when the node took responsibility."""
-    tls = f"over {accepted.tls}" if accepted.tls else "in plain text"
-    session = f"session {accepted.session}" if accepted.session else "a session (its name was not kept)"
     yield Step(
         what="session",
         at=accepted.received_at,
-        text=(
-            f"{session} from {accepted.client or 'an unknown address'}, which called itself "
-            f"{accepted.helo or 'nothing'}, by {accepted.transport} {tls}; envelope sender "
-            f"<{accepted.envelope_sender}>, authors {', '.join(accepted.authors) or 'none'}"
-        ),
+        text=_request(accepted) if accepted.transport == Transport.MTP else _session(accepted),
         facts={
             "session": accepted.session,
             "client": accepted.client,
@@ -255,6 +250,24 @@ def _arrival(record: Recorded, accepted: MailAccepted) -> Iterator[Step]:
     text = f"{accepted.size} bytes synced as blob {accepted.blob}, then this event: the sender heard yes"
     facts = {"blob": accepted.blob, "size": accepted.size, "spam": accepted.spam}
     yield _step("accepted", record, text, facts | {"authenticated": accepted.authenticated})
+
+
+def _session(accepted: MailAccepted) -> str:
+    tls = f"over {accepted.tls}" if accepted.tls else "in plain text"
+    session = f"session {accepted.session}" if accepted.session else "a session (its name was not kept)"
+    return (
+        f"{session} from {accepted.client or 'an unknown address'}, which called itself "
+        f"{accepted.helo or 'nothing'}, by {accepted.transport} {tls}; envelope sender "
+        f"<{accepted.envelope_sender}>, authors {', '.join(accepted.authors) or 'none'}"
+    )
+
+
+def _request(accepted: MailAccepted) -> str:
+    turned = "".join(f"; {one.address} did not get it: {one.code} {one.text}" for one in accepted.turned)
+    return (
+        f"a request that {accepted.helo} has signed, from {accepted.client or 'an unknown address'}, by "
+        f"{accepted.transport}; author {', '.join(accepted.authors)}, who belongs to it{turned}"
+    )
 
 
 def _verdict(record: Recorded, recipient: Recipient) -> Step:

@@ -45,8 +45,10 @@ class PeerDoor:
         handshakes: HandshakeLookups,
         keys: SigningKeys,
         clock: Clock,
+        heard: Callable[[str], None],
     ) -> None:
-        """`keys` sign the replies."""
+        """`keys` sign the replies; `heard` is told of each peer that has sent something signed."""
+        self._heard = heard
         self.turns = turns
         self._verifier = verifier
         self._freshness = freshness
@@ -77,6 +79,7 @@ class PeerDoor:
             self.turns.failed(client)
             _report(kind, client, "", error)
             raise
+        self._heard(verified.peer)
         try:
             with self.turns.of_peer(verified.peer):
                 return await answer(verified)

@@ -71,13 +71,19 @@ class Batch:
         if row is None:
             return
         database = self._database(forget.database)
-        rows = self._sql("SELECT id FROM document WHERE database = ?", (database.number,)).fetchall()
-        for (id_,) in rows:
-            if forget.whole or forget.concerns(id_):
-                self._delete(database, id_)
+        for id_ in self._concerned(database.number, forget):
+            self._delete(database, id_)
         self._changed.add(forget.database)
         if forget.whole or not database.update_seq:
             self._drop(forget.database, database.number)
+
+    def _concerned(self, database: int, forget: Forget) -> list[str]:
+        """Return the ids that are to be forgotten: one is looked up, others are looked for."""
+        if forget.id:
+            found = self._sql("SELECT id FROM document WHERE database = ? AND id = ?", (database, forget.id))
+        else:
+            found = self._sql("SELECT id FROM document WHERE database = ?", (database,))
+        return [id_ for (id_,) in found.fetchall() if forget.whole or forget.concerns(id_)]
 
     def _delete(self, database: Counters, id: str) -> None:  # noqa: A002 - CouchDB's word
         stored = self._stored(database.number, id)

@@ -17,7 +17,7 @@ from projections.stores.embedded import EmbeddedStore
 from projections.stores.schema import APPLICATION_ID, BUILDING_ID, errors_of
 from projections.view_store import Change, Document, Effect
 
-CACHE_KIB: Final = 64 * 1024
+CACHE_KIB: Final = 32 * 1024
 """Page cache: the indexes of some hundred thousand documents, whose ids come in no order."""
 
 

@@ -12,15 +12,17 @@ from actors.messages import Execute
 from events.account import DisableAccount
 from events.handshake import RecordHandshake, Terms
 from events.identity import handshake_id
+from events.log.clock import VirtualClock
 from events.log.log import Origin
 from events.mail import MailAccepted
 from events.policy import Folder, Reason
 from node.core import Core
 from node.crypto.base64_text import to_base64
 from node.mtp.stored import as_mail, message_of
-from tests.integration.api.harness import User, database
+from tests.integration.api.harness import PASSWORD, User, database
 from tests.integration.mtp import harness
 from tests.integration.mtp.harness import BETA, GAMMA, HERE, MESSAGE_ID, Receiver
+from tests.servers.dns import dns_server
 
 
 async def accepted(core: Core) -> list[MailAccepted]:
@@ -72,8 +74,8 @@ async def test_the_same_message_again_gets_the_same_receipt_and_is_filed_once(
 
 
 async def test_a_lost_reply_is_made_up_for_after_a_restart(tmp_path: Path) -> None:
-    async with harness.dns_server() as dns:
-        clock = harness.VirtualClock(harness.START)
+    async with dns_server() as dns:
+        clock = VirtualClock(harness.START)
         async with harness.received(tmp_path, dns, clock) as receiver:
             alice = await receiver.node.user("alice")
             message = receiver.beta.message(alice)
@@ -106,7 +108,7 @@ async def test_an_attachment_becomes_a_file_of_each_recipients_document(
         (link,) = found[0]["data"]["links"]
         assert link == f"/{database(user)}/{document['id']}/b.pdf"
         assert found[1]["data"]["links"][0].endswith("/2-b.pdf")
-        credentials = base64.b64encode(f"{user.address}:{harness.api.PASSWORD}".encode()).decode()
+        credentials = base64.b64encode(f"{user.address}:{PASSWORD}".encode()).decode()
         answer = await receiver.node.get(link, Authorization=f"Basic {credentials}")
         assert (answer.status, answer.body) == (200, content)
 

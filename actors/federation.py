@@ -1,0 +1,343 @@
+"""One destination: what waits for it is delivered in order, at its pace, and never by waiting for others.
+
+The attempt is recorded before the peer is dialled, its end after the peer has answered; between the two the
+actor is free. It is the only one that writes the streams of the deliveries to its destination, from their
+promise on. Its memory is a window on the queue (`actors.window`), and the state of the destination.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from itertools import islice
+
+import msgspec
+
+from actors import reporting
+from actors.messages import Inspect
+from actors.outgoing import KIND, Concluded, Ended, Outgoing
+from actors.runtime.aggregate import AggregateActor, fold
+from actors.runtime.loop_actor import report
+from actors.runtime.timers import Wake
+from actors.window import Window
+from events import delivery, destination
+from events.attempt import Cause, Outcome
+from events.delivery import (
+    AttemptStarted,
+    Cancel,
+    ConcludeAttempt,
+    Delivery,
+    DeliveryDeferred,
+    DeliveryEvent,
+    DeliveryFailed,
+    DeliveryScheduled,
+    Drop,
+    Hasten,
+    Hold,
+    MessageDelivered,
+    NoteReport,
+    Release,
+    StartAttempt,
+)
+from events.destination import (
+    Breaker,
+    Command,
+    Destination,
+    DestinationEvent,
+    NoteAnswer,
+    NoteContact,
+    NoteFailure,
+    NotePause,
+    Reset,
+    StartProbe,
+)
+from events.errors import AlreadyAnswered, Gone, StorageUnavailable, VersionConflict
+from events.event import Recorded
+from events.log.log import Log, Origin, SnapshotStore, Write
+
+NEVER = 2**63
+"""A time that does not come."""
+
+DISK_PAUSE_MS = 5_000
+"""Pause after the log could not be written."""
+
+BUSY_PAUSE_MS = 1_000
+"""Pause that a peer gets who asks for one and does not say how long."""
+
+
+class Intervene(msgspec.Struct, frozen=True):
+    """Message to a federation actor: do this to one delivery. The answer is its new state."""
+
+    delivery: str
+    command: Cancel | Drop | Hasten | Hold | Release | NoteReport
+    actor: str
+
+
+class ResetDestination(msgspec.Struct, frozen=True):
+    """Message to a federation actor: forget the failures and try now. The answer is the destination."""
+
+    actor: str
+
+
+class FederationActor(AggregateActor[Destination, Command]):
+    """The destination `key`, a domain."""
+
+    state_type = Destination
+    questions = (Inspect,)
+    stream_of = staticmethod(destination.stream)
+    initial = staticmethod(destination.initial)
+    decide = staticmethod(destination.decide)
+    evolve = staticmethod(destination.evolve)
+
+    def __init__(self, key: str, log: Log, snapshots: SnapshotStore, *, outgoing: Outgoing) -> None:
+        super().__init__(key, log, snapshots)
+        self._outgoing = outgoing
+        self._clock = outgoing.clock
+        self._settings = outgoing.settings
+        self._window = Window()
+        self._position = 0
+        self._own = Origin(actor=f"{KIND}/{key}")
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is to be done and no attempt is under way."""
+        return super().idle and not self._outgoing.running.get(self.key)
+
+    async def on_activate(self) -> None:
+        """Restore the state of the destination; the window is filled when it is needed."""
+        await super().on_activate()
+        self._outgoing.note(self.state)
+
+    async def react(self, record: Recorded) -> None:
+        """Take a new delivery in, or promise a report about a message that came from this peer."""
+        await self.react_all((record,))
+
+    async def react_all(self, records: Sequence[Recorded]) -> None:
+        """Do the same with several at once."""
+        for record in records:
+            if isinstance(record.event, DeliveryScheduled):
+                self._take_in(record)
+            else:
+                await self._promise_report(record)
+        await self._go_on()
+
+    def handle(self, message: object) -> object:
+        """Answer `Wake`, `Concluded`, `Inspect`, and what operators and senders want."""
+        match message:
+            case Inspect():
+                return self.state
+            case Wake() | Concluded():
+                return self._woken()
+            case Intervene():
+                return self._intervene(message)
+            case ResetDestination():
+                return self._reset(message.actor)
+            case _:
+                raise TypeError(f"a federation actor is not told {type(message).__name__}")
+
+    # Taking in
+
+    def _take_in(self, record: Recorded) -> None:
+        assert isinstance(record.event, DeliveryScheduled)
+        self._position = max(self._position, record.position)
+        key = record.stream.removeprefix(delivery.STREAM)
+        self._window.offer(delivery.evolve(delivery.initial(key), record.event))
+
+    async def _promise_report(self, record: Recorded) -> None:
+        """Schedule the notification of wire spec section 3.3.6; a second time the log refuses it."""
+        order = reporting.order(record, self.key, self._clock.now(), self._settings.lifetime_ms)
+        origin = Origin(actor=f"{KIND}/{self.key}", cause=record.metadata, answers=True)
+        try:
+            recorded = await self.log.append(order, origin=origin)
+        except (AlreadyAnswered, VersionConflict, Gone):
+            return
+        self._take_in(recorded[0])
+
+    # Going on
+
+    async def _woken(self) -> None:
+        """Do what the time, or a word from the peer, has made possible."""
+        try:
+            if self._outgoing.contacted(self.key):
+                spacing = int(self._settings.probe_seconds * 1000)
+                await self.execute(NoteContact(self._clock.now(), spacing), self._own)
+            await self._settle()
+            await self._go_on()
+        except StorageUnavailable as error:
+            report(self.loop, f"deliveries to {self.key} wait for the disk", error)
+            self._outgoing.timers.set(KIND, self.key, self._clock.now() + DISK_PAUSE_MS)
+
+    async def _go_on(self) -> None:
+        """Start what may be started now, and see to it that somebody comes back for the rest."""
+        while self._outgoing.is_open:
+            now = self._clock.now()
+            await self._fill(now)
+            await self.execute(StartProbe(now), self._own)
+            room = self.state.room(now, self._settings.concurrency) - len(self._running)
+            due = self._due(now, room)
+            if not await self._start(due, now):
+                break
+        self._outgoing.note(self.state)
+        self._set_timer(self._clock.now())
+
+    @property
+    def _running(self) -> Collection[str]:
+        return self._outgoing.running.get(self.key, ())
+
+    async def _fill(self, now: int) -> None:
+        """Read the queue when the window may lack what could be started."""
+        wanted = self._settings.concurrency
+        if self._window.complete or len(self._due(now, wanted)) >= wanted:
+            return
+        await self._outgoing.queue.reached(self._position)
+        await self._window.fill(self._outgoing.queue.of(self.key))
+
+    def _due(self, now: int, room: int) -> list[Delivery]:
+        """Return what has run out of time, and as many as there is room for of what is to be tried now."""
+        running = self._running
+        expired = [one for one in self._window.all() if one.expired(now) and one.id not in running]
+        heads = (one for one in self._window.heads() if one.id not in running and not one.expired(now))
+        return [*expired, *islice((one for one in heads if self._is_due(one, now)), max(0, room))]
+
+    def _is_due(self, one: Delivery, now: int) -> bool:
+        """Whether its time has come; what waits because of the peer need not wait when that is back."""
+        back = one.deferred_at <= self.state.revived_at or self.state.breaker is not Breaker.CLOSED
+        return one.trying or one.next_at <= now or (one.peers_fault and back)
+
+    async def _start(self, due: Sequence[Delivery], now: int) -> bool:
+        """Record attempts, then begin them; True when others may have their turn now."""
+        decided = [(one, delivery.decide(one, StartAttempt(now))) for one in due]
+        await self._append([_write(one, events) for one, events in decided if events])
+        for one, events in decided:
+            if events and isinstance(events[0], AttemptStarted):
+                self._outgoing.of(self.key).attempts += 1
+                self._outgoing.begin(one)
+        return any(one.final for one in due)
+
+    def _set_timer(self, now: int) -> None:
+        """Come back when the first lane is due, but not before there is room, or when time runs out."""
+        waiting = [one for one in self._window.all() if one.id not in self._running]
+        heads = [one for one in self._window.heads() if one.id not in self._running]
+        due = min((one.next_at for one in heads if not self._is_due(one, now)), default=NEVER)
+        if any(self._is_due(one, now) for one in heads):
+            due = NEVER if self._running else now  # The end of an attempt brings the actor back.
+        at = min([max(due, self.state.opens_at()), *(one.expires_at for one in waiting)], default=NEVER)
+        if waiting and at < NEVER:
+            self._outgoing.timers.set(KIND, self.key, max(at, now + 1))
+        else:
+            self._outgoing.timers.clear(KIND, self.key)
+
+    # Coming back
+
+    async def _settle(self) -> None:
+        """Record the ends of attempts, with what each says about the peer."""
+        some = self._outgoing.ended(self.key)
+        while some:
+            try:
+                await self._record_end(some[0])
+            except StorageUnavailable:
+                self._outgoing.keep(self.key, some)
+                raise
+            except Gone:
+                # Its sender was erased: there is nobody to tell and nothing to try again.
+                self._window.remove(some[0].delivery)
+            self._outgoing.settled(self.key, some.pop(0).delivery)
+
+    async def _record_end(self, ended: Ended) -> None:
+        state = await self._known(ended.delivery)
+        now = self._clock.now()
+        about_peer = self._about_peer(ended.outcome, now)
+        command = ConcludeAttempt(
+            number=ended.number,
+            at=now,
+            outcome=ended.outcome,
+            policy=self._settings.retries,
+            jitter=self._outgoing.chance(),
+            not_before=_after(self.state, about_peer).opens_at(),
+        )
+        events = delivery.decide(state, command)
+        own = [Write(self.stream, tuple(about_peer), self.version)] if about_peer else []
+        await self._append([*own, *([_write(state, events)] if events else [])])
+
+    def _about_peer(self, outcome: Outcome, now: int) -> Sequence[DestinationEvent]:
+        command = self._noted(outcome, now)
+        return destination.decide(self.state, command) if command else []
+
+    def _noted(self, outcome: Outcome, now: int) -> Command | None:
+        if outcome.cause is Cause.UNREACHABLE:
+            return NoteFailure(
+                at=now,
+                reason=outcome.text,
+                failures=self._settings.breaker_failures,
+                policy=self._settings.breaker,
+                jitter=self._outgoing.chance(),
+            )
+        if outcome.cause is Cause.BUSY:
+            pause = max(BUSY_PAUSE_MS, min(outcome.retry_after, self._settings.breaker.most_ms))
+            return NotePause(now, now + pause)
+        return NoteAnswer(now) if outcome.answered else None
+
+    async def _append(self, writes: Sequence[Write]) -> None:
+        """Append, and fold into the destination and the window."""
+        if not writes:
+            return
+        try:
+            recorded = await self.log.append(*writes, origin=self._own)
+        except VersionConflict:
+            # Somebody else wrote: what is remembered is worth nothing.
+            self._window.forget()
+            await self.refresh()
+            raise
+        self._apply([record for record in recorded if record.stream == self.stream])
+        for record in recorded:
+            self._fold(record)
+
+    def _fold(self, record: Recorded) -> None:
+        self._position = max(self._position, record.position)
+        state = self._window.get(record.stream.removeprefix(delivery.STREAM))
+        if state is not None and isinstance(record.event, DeliveryEvent):
+            self._window.put(delivery.evolve(state, record.event))
+        figures = self._outgoing.of(self.key)
+        figures.delivered += isinstance(record.event, MessageDelivered)
+        figures.deferred += isinstance(record.event, DeliveryDeferred)
+        figures.failed += isinstance(record.event, DeliveryFailed)
+
+    async def _known(self, key: str) -> Delivery:
+        """Return a delivery's state: from the window, or from its stream."""
+        found = self._window.get(key)
+        if found is not None:
+            return found
+        return fold(delivery.evolve, delivery.initial(key), await self.log.stream(delivery.stream(key)))
+
+    # What operators and senders want
+
+    async def _intervene(self, wanted: Intervene) -> Delivery:
+        state = await self._known(wanted.delivery)
+        events = delivery.decide(state, wanted.command)
+        if events:
+            remembered = self._window.get(state.id) is not None
+            for record in await self.log.append(_write(state, events), origin=Origin(actor=wanted.actor)):
+                self._fold(record)
+                state = state if remembered else delivery.evolve(state, record.event)
+        if isinstance(wanted.command, Release | Hasten):
+            self._window.forget()  # It comes back in its place.
+            await self._reset(wanted.actor)
+        else:
+            await self._go_on()
+        return state
+
+    async def _reset(self, actor: str) -> Destination:
+        await self.execute(Reset(self._clock.now()), Origin(actor=actor))
+        await self._go_on()
+        return self.state
+
+
+def _after(state: Destination, events: Sequence[DestinationEvent]) -> Destination:
+    """Return what a destination will be, without touching what it is."""
+    state = msgspec.structs.replace(state)
+    for event in events:
+        state = destination.evolve(state, event)
+    return state
+
+
+def _write(state: Delivery, events: Sequence[DeliveryEvent]) -> Write:
+    return Write(delivery.stream(state.id), tuple(events), state.version)

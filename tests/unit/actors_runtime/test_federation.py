@@ -1,0 +1,390 @@
+"""Destinations: in order, at their own pace, and none in the way of another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from itertools import count
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors.federation import Intervene, ResetDestination
+from actors.messages import Inspect
+from actors.outgoing import KIND, MAX_FIGURES, OTHERS
+from actors.runtime.reaction import React, ReactAll
+from actors.window import SHARE, SIZE, Window
+from events.attempt import Cause, Outcome, RecipientStatus, Verdict
+from events.delivery import (
+    AttemptStarted,
+    Cancel,
+    Delivery,
+    DeliveryScheduled,
+    Drop,
+    Hasten,
+    Hold,
+    Kind,
+    MessageDelivered,
+    NoteReport,
+    Phase,
+    Release,
+)
+from events.destination import Breaker, Destination
+from events.errors import Conflict, StorageUnavailable
+from events.log.log import Write
+from events.mailbox import MessageFiled
+from events.mailbox import stream as mailbox_stream
+from events.policy import Folder, Reason, Transport
+from tests.fakes.federation import ALICE, DEAD, EVE, NO, ORIGIN, RECEIVED, REFUSED, Node, close_all
+
+HOUR = 3_600_000
+
+
+@pytest.fixture(autouse=True)
+async def ended() -> AsyncIterator[None]:
+    yield
+    await close_all()
+
+
+async def breaker(node: Node, destination: str = "beta.example") -> Destination:
+    found = await node.actors.ask(KIND, destination, Inspect())
+    assert isinstance(found, Destination)
+    return found
+
+
+async def ask(
+    node: Node, message: str, command: Cancel | Drop | Hold | Hasten | Release | NoteReport
+) -> Delivery:
+    state = await node.actors.ask(
+        KIND, "beta.example", Intervene(f"beta.example:{message}", command, "operator")
+    )
+    await node.settle()
+    assert isinstance(state, Delivery)
+    return state
+
+
+async def test_the_attempt_is_in_the_log_before_the_peer_is_dialled() -> None:
+    node = await Node().open()
+    logged: list[str] = []
+
+    def answer(_: Delivery) -> Outcome:
+        logged.extend(type(record.event).__name__ for record in node.log.records)
+        return RECEIVED
+
+    node.courier.answers["beta.example"] = answer
+    await node.send("m1")
+    assert logged == [DeliveryScheduled.__name__, AttemptStarted.__name__]
+    assert node.state("m1").phase is Phase.DELIVERED
+    assert isinstance(node.log.records[-1].event, MessageDelivered)
+
+
+async def test_messages_of_a_sender_go_in_order_even_when_the_first_fails() -> None:
+    node = await Node().open()
+    tries = count(1)
+    node.courier.answers["beta.example"] = lambda _: REFUSED if next(tries) == 1 else RECEIVED
+    await node.send("m1", "m2", "m3")
+    assert node.courier.to("beta.example") == ["m1"]
+    await node.pass_time(HOUR)
+    assert node.courier.to("beta.example") == ["m1", "m1", "m2", "m3"]
+
+
+async def test_one_sender_does_not_wait_for_another() -> None:
+    node = await Node().open()
+    node.courier.answers["beta.example"] = lambda one: REFUSED if one.owner == ALICE else RECEIVED
+    await node.send("a1")
+    await node.send("e1", owner=EVE)
+    assert node.state("e1").phase is Phase.DELIVERED
+    assert node.state("a1").phase is Phase.WAITING
+
+
+async def test_no_more_go_to_one_destination_at_once_than_the_setting_says() -> None:
+    node = await Node(concurrency=3).open()
+    node.courier.hold["beta.example"] = asyncio.Event()
+    for number in range(20):
+        await node.send(f"m{number}", owner=f"0x{number:040x}")
+    assert node.courier.most_at_once == {"beta.example": 3}
+    node.courier.hold["beta.example"].set()
+    await node.settle()
+    assert len(node.courier.to("beta.example")) == 20
+    assert node.courier.most_at_once == {"beta.example": 3}
+
+
+async def test_a_dead_destination_is_left_alone_and_comes_back_in_order() -> None:
+    node = await Node(breaker_failures=3, concurrency=1).open()
+    node.courier.answers["beta.example"] = lambda _: DEAD
+    senders = [f"0x{number:040x}" for number in range(30)]
+    for number, sender in enumerate(senders):
+        await node.send(f"m{number:02}", owner=sender)
+    assert len(node.courier.carried) == 3
+    assert (await breaker(node)).breaker is Breaker.OPEN
+    await node.pass_time(20 * HOUR)
+    probes = len(node.courier.carried) - 3
+    assert 5 <= probes <= 30, "the pauses grow to an hour"
+    node.courier.answers["beta.example"] = lambda _: RECEIVED
+    node.courier.carried.clear()
+    await node.pass_time(HOUR)
+    assert node.courier.to("beta.example") == [f"m{number:02}" for number in range(30)]
+    assert (await breaker(node)).breaker is Breaker.CLOSED
+
+
+async def test_a_peer_that_contacts_us_is_served_at_once_and_strangers_cost_nothing() -> None:
+    node = await Node(breaker_failures=1, concurrency=1).open()
+    node.courier.answers["beta.example"] = lambda _: DEAD
+    await node.send("m1", "m2")
+    await node.pass_time(2 * HOUR)
+    before = len(node.courier.carried)
+    node.courier.answers["beta.example"] = lambda _: RECEIVED
+    for stranger in ("evil.example", "beta.example.evil.example", ""):
+        node.outgoing.seen(stranger)
+    await node.settle()
+    assert len(node.courier.carried) == before
+    node.outgoing.seen("mio.beta.example")
+    await node.settle()
+    assert [node.state(one).phase for one in ("m1", "m2")] == [Phase.DELIVERED] * 2
+
+
+async def test_a_peer_that_contacts_us_all_the_time_and_answers_never_is_not_dialled_all_the_time() -> None:
+    node = await Node(breaker_failures=1).open()
+    node.courier.answers["beta.example"] = lambda _: DEAD
+    await node.send("m1")
+    for _ in range(100):
+        node.clock.advance(100)
+        node.outgoing.seen("beta.example")
+        await node.settle()
+    assert len(node.courier.carried) <= 3
+
+
+async def test_one_dead_destination_of_ten_takes_nothing_from_the_others() -> None:
+    """Counted, not timed: with the dead one's attempts hanging, all others are through."""
+    node = await Node(attempts=16).open()
+    node.courier.hold["dead.example"] = asyncio.Event()
+    for number in range(20):
+        for place in ("dead", *"abcdefghi"):
+            await node.send(f"m{number:02}", destination=f"{place}.example", owner=f"0x{number:040x}")
+    delivered = [state for state in node.queue.states().values() if state.phase is Phase.DELIVERED]
+    assert len(delivered) == 180
+    assert node.courier.most_at_once["dead.example"] == node.outgoing.settings.concurrency
+
+
+async def test_what_expires_while_the_peer_is_dead_fails_with_the_reason() -> None:
+    node = await Node(expire_hours=2.0, breaker_failures=2).open()
+    node.courier.answers["beta.example"] = lambda _: DEAD
+    await node.send("m1", "m2", "m3")
+    await node.pass_time(3 * HOUR)
+    assert [node.state(one).phase for one in ("m1", "m2", "m3")] == [Phase.FAILED] * 3
+    assert node.state("m1").reason == "not delivered in time; last: no answer"
+    assert node.state("m3").reason == "not delivered in time"
+
+
+async def test_a_refusal_for_good_lets_the_next_one_pass_at_once() -> None:
+    node = await Node().open()
+    node.courier.answers["beta.example"] = lambda one: NO if one.message == "m1" else RECEIVED
+    await node.send("m1", "m2")
+    assert (node.state("m1").phase, node.state("m2").phase) == (Phase.FAILED, Phase.DELIVERED)
+
+
+async def test_a_year_of_retry_after_is_an_hour() -> None:
+    node = await Node().open()
+    year = Outcome(
+        verdict=Verdict.LATER, code="4.4.5", text="busy", cause=Cause.BUSY, retry_after=365 * 24 * HOUR
+    )
+    node.courier.answers["beta.example"] = lambda _: year
+    await node.send("m1")
+    assert (await breaker(node)).paused_until == node.clock.now() + HOUR
+    node.courier.answers["beta.example"] = lambda _: RECEIVED
+    await node.send("m2", owner=EVE)
+    assert node.courier.to("beta.example") == ["m1"], "the pause is for everybody"
+    await node.pass_time(HOUR)
+    assert node.state("m2").phase is Phase.DELIVERED
+
+
+async def test_a_restart_in_the_middle_of_an_attempt_makes_it_again() -> None:
+    node = await Node().open()
+    node.courier.hold["beta.example"] = asyncio.Event()
+    await node.send("m1")
+    await node.outgoing.close()
+    await node.actors.close()
+    again = await Node(node.log, node.clock).open()
+    assert again.courier.to("beta.example") == ["m1"]
+    assert (again.state("m1").phase, again.state("m1").attempts) == (Phase.DELIVERED, 2)
+
+
+async def test_a_restart_does_not_begin_by_dialling_the_dead() -> None:
+    node = await Node(breaker_failures=1).open()
+    node.courier.answers["beta.example"] = lambda _: DEAD
+    await node.send("m1", "m2")
+    await node.actors.close()
+    again = await Node(node.log, node.clock).open()
+    assert again.courier.carried == []
+    await again.pass_time(120_000)
+    assert again.courier.to("beta.example") == ["m1", "m2"]
+
+
+async def test_an_actor_that_is_restarted_does_not_dial_twice_at_once() -> None:
+    node = await Node().open()
+    node.courier.hold["beta.example"] = asyncio.Event()
+    await node.send("m1")
+    await node.actors.tell(KIND, "beta.example", "nonsense")
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert len(node.failed) == 1
+    node.failed.clear()
+    await node.actors.tell(KIND, "beta.example", React(await node.promise("m2", owner=EVE)))
+    node.courier.hold["beta.example"].set()
+    await node.settle()
+    assert sorted(node.courier.to("beta.example")) == ["m1", "m2"]
+    assert node.state("m1").attempts == 1
+    assert node.state("m1").phase is Phase.DELIVERED
+
+
+async def test_a_receipt_is_not_lost_when_the_disk_is_full_just_then() -> None:
+    node = await Node().open()
+    node.courier.hold["beta.example"] = asyncio.Event()
+    await node.send("m1")
+    node.log.faults.append(StorageUnavailable("disk full"))
+    node.courier.hold["beta.example"].set()
+    await node.settle()
+    assert node.state("m1").phase is Phase.WAITING
+    await node.pass_time(10_000)
+    assert node.state("m1").phase is Phase.DELIVERED
+    assert node.courier.to("beta.example") == ["m1"]
+
+
+async def test_ten_thousand_that_wait_are_neither_in_memory_nor_lost() -> None:
+    node = await Node(breaker_failures=1).open()
+    node.courier.answers["beta.example"] = lambda _: DEAD
+    await node.send("first")
+    waiting = [await node.promise(f"m{number:04}", owner=f"0x{number % 7:040x}") for number in range(600)]
+    await node.actors.ask(KIND, "beta.example", ReactAll((*waiting, await node.promise("last", owner=EVE))))
+    cell = node.actors._cells[KIND, "beta.example"]
+    assert len(cell.actor._window) <= SIZE  # type: ignore[attr-defined]
+    node.courier.answers["beta.example"] = lambda _: RECEIVED
+    await node.pass_time(200_000)
+    states = node.queue.states().values()
+    assert {state.phase for state in states} == {Phase.DELIVERED}
+    assert len(states) == 602
+    for sender in range(7):
+        own = [m for m in node.courier.to("beta.example") if m.startswith("m") and int(m[1:]) % 7 == sender]
+        assert own == sorted(own), "in order, however often the queue was read"
+
+
+async def test_held_dropped_cancelled_released_and_hastened() -> None:
+    node = await Node(breaker_failures=1).open()
+    node.courier.answers["beta.example"] = lambda _: DEAD
+    await node.send("m1", "m2", "m3", "m4")
+    assert (await ask(node, "m2", Hold(1, "odd"))).phase is Phase.HELD
+    assert (await ask(node, "m3", Drop(1, "no"))).phase is Phase.DROPPED
+    assert (await ask(node, "m4", Cancel(1))).phase is Phase.CANCELLED
+    with pytest.raises(Conflict):
+        await ask(node, "m4", Hasten(1))
+    node.courier.answers["beta.example"] = lambda _: RECEIVED
+    await ask(node, "m1", Hasten(node.clock.now()))
+    assert node.state("m1").phase is Phase.DELIVERED, "an operator's retry does not wait for the breaker"
+    assert node.state("m2").phase is Phase.HELD
+    await ask(node, "m2", Release(node.clock.now()))
+    assert node.state("m2").phase is Phase.DELIVERED
+    assert node.courier.to("beta.example") == ["m1", "m1", "m2"]
+
+
+async def test_a_held_message_does_not_stop_its_senders_others() -> None:
+    node = await Node().open()
+    node.courier.hold["beta.example"] = asyncio.Event()
+    await node.send("m1", "m2", "m3")
+    await ask(node, "m2", Hold(1))
+    node.courier.hold["beta.example"].set()
+    await node.settle()
+    assert node.courier.to("beta.example") == ["m1", "m3"]
+
+
+async def test_an_operator_resets_a_destination() -> None:
+    node = await Node(breaker_failures=1).open()
+    node.courier.answers["beta.example"] = lambda _: DEAD
+    await node.send("m1", "m2")
+    node.courier.answers["beta.example"] = lambda _: RECEIVED
+    await node.actors.ask(KIND, "beta.example", ResetDestination("operator"))
+    await node.settle()
+    assert node.state("m2").phase is Phase.DELIVERED
+    assert node.log.records[-1].metadata.actor == "federation/beta.example"
+
+
+async def test_nothing_is_dialled_by_a_command_that_only_looks() -> None:
+    node = Node()
+    await node.send("m1")
+    assert node.courier.carried == []
+
+
+async def test_a_report_is_kept_for_a_recipient_only() -> None:
+    node = await Node().open()
+    await node.send("m1")
+    good = RecipientStatus(address=EVE, code="2.0.0", text="delivery confirmation")
+    lie = RecipientStatus(address=ALICE, code="5.1.1", text="no")
+    await ask(node, "m1", NoteReport(at=5, peer="beta.example", statuses=(good, lie)))
+    assert node.state("m1").reported == {EVE: good}
+
+
+async def test_a_filed_message_is_reported_to_its_sender_once() -> None:
+    node = await Node().open()
+    filed = MessageFiled(
+        id="d", mail="mail1", transport=Transport.MTP, sender=f"did:web:beta.example#{EVE}",
+        folder=Folder.SPAM, reason=Reason.FIRST_CONTACT, document="b", size=1, filed_at=1, message_id="theirs",
+    )  # fmt: skip
+    (record,) = await node.log.append(Write(mailbox_stream(ALICE), (filed,)), origin=ORIGIN)
+    for _ in range(3):
+        await node.actors.ask(KIND, "beta.example", React(record))
+        await node.settle()
+    assert node.courier.to("beta.example") == ["theirs"]
+    (state,) = node.queue.states().values()
+    assert (state.kind, state.owner, state.addressees[0].did) == (Kind.REPORT, ALICE, filed.sender)
+    assert [(one.address, one.code) for one in state.statuses] == [(ALICE, "2.0.0")]
+
+
+async def test_strangers_can_not_make_figures_without_end() -> None:
+    node = await Node().open()
+    for number in range(MAX_FIGURES + 20):
+        await node.send(f"m{number}", destination=f"d{number}.example")
+    assert len(node.outgoing.figures) == MAX_FIGURES + 1
+    assert node.outgoing.figures[OTHERS].delivered == 20
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.sampled_from((RECEIVED, DEAD, REFUSED, NO))), min_size=1, max_size=25
+    ),
+    st.integers(1, 3),
+)
+def test_every_message_ends_and_none_overtakes(plan: list[tuple[int, Outcome]], concurrency: int) -> None:
+    """Whatever a peer answers to the first attempts: all ends, and per sender in order."""
+
+    async def scenario() -> None:
+        node = await Node(concurrency=concurrency, breaker_failures=2).open()
+        script = iter(plan)
+        node.courier.answers["beta.example"] = lambda _: next(script, (0, RECEIVED))[1]
+        for number, (sender, _) in enumerate(plan):
+            await node.send(f"{sender}-{number:02}", owner=f"0x{sender:040x}")
+        await node.pass_time(48 * HOUR)
+        states = node.queue.states()
+        assert all(state.final for state in states.values())
+        for sender in range(3):
+            firsts = list(dict.fromkeys(m for m in node.courier.to("beta.example") if m[0] == str(sender)))
+            assert firsts == sorted(firsts)
+        await close_all()
+
+    asyncio.run(scenario())
+
+
+def test_a_window_gives_no_lane_more_than_its_share() -> None:
+    async def scenario() -> None:
+        async def queue() -> AsyncIterator[Delivery]:
+            for number in range(SHARE * 3):
+                yield Delivery(id=f"a{number}", owner="a", phase=Phase.WAITING)
+            yield Delivery(id="b", owner="b", phase=Phase.WAITING)
+
+        window = Window()
+        await window.fill(queue())
+        assert len(window) == SHARE + 1
+        assert not window.complete
+        assert [one.id for one in window.heads()] == ["a0", "b"]
+
+    asyncio.run(scenario())

@@ -1,0 +1,301 @@
+"""One delivery: it ends once, it is tried for a bounded time, and nothing overtakes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events.attempt import Addressee, Cause, Outcome, RecipientStatus, RetryPolicy, Verdict
+from events.delivery import (
+    EXPIRED,
+    FINAL,
+    AttemptStarted,
+    Cancel,
+    Command,
+    ConcludeAttempt,
+    Delivery,
+    DeliveryCancelled,
+    DeliveryDeferred,
+    DeliveryDropped,
+    DeliveryEvent,
+    DeliveryFailed,
+    DeliveryHeld,
+    DeliveryScheduled,
+    Drop,
+    Hasten,
+    Hold,
+    Kind,
+    MessageDelivered,
+    NoteReport,
+    Phase,
+    Release,
+    Schedule,
+    StartAttempt,
+    decide,
+    evolve,
+    initial,
+    report_name,
+)
+from events.errors import Conflict, NotFound
+from events.event import Event
+
+ADDRESS = "0x" + "b2" * 20
+POLICY = RetryPolicy(first_ms=1_000, factor=2.0, most_ms=60_000, refusals=3)
+LIFETIME = 1_000_000
+ENDS = (MessageDelivered, DeliveryFailed, DeliveryCancelled, DeliveryDropped)
+
+RECEIVED = Outcome(verdict=Verdict.DELIVERED, code="2.0.0", text="message sent", server="mio.beta.example")
+DEAD = Outcome(verdict=Verdict.LATER, code="4.4.1", text="no answer", cause=Cause.UNREACHABLE)
+REFUSED = Outcome(verdict=Verdict.LATER, code="4.7.7", text="bad signature", cause=Cause.REFUSED)
+NO = Outcome(verdict=Verdict.FINAL, code="5.1.1", text="nobody there")
+
+
+def schedule(at: int = 0, kind: Kind = Kind.MESSAGE) -> Schedule:
+    promise = DeliveryScheduled(
+        owner="0x" + "a1" * 20,
+        kind=kind,
+        message="m1",
+        destination="beta.example",
+        addressees=(Addressee(did=f"did:web:beta.example#{ADDRESS}", address=ADDRESS),),
+        scheduled_at=at,
+        expires_at=at + LIFETIME,
+    )
+    return Schedule(promise)
+
+
+def conclude(number: int, at: int, outcome: Outcome, jitter: float = 0.0, not_before: int = 0) -> Command:
+    return ConcludeAttempt(
+        number=number, at=at, outcome=outcome, policy=POLICY, jitter=jitter, not_before=not_before
+    )
+
+
+def run(state: Delivery, *commands: Command) -> list[DeliveryEvent]:
+    happened: list[DeliveryEvent] = []
+    for command in commands:
+        for event in decide(state, command):
+            evolve(state, event)
+            happened.append(event)
+    return happened
+
+
+def fresh(at: int = 0) -> Delivery:
+    state = initial("beta.example:m1")
+    run(state, schedule(at))
+    return state
+
+
+def failed_once(outcome: Outcome = DEAD) -> Delivery:
+    state = fresh()
+    run(state, StartAttempt(0), conclude(1, 10, outcome))
+    return state
+
+
+times = st.integers(0, LIFETIME * 2)
+outcomes = st.sampled_from((RECEIVED, DEAD, REFUSED, NO))
+commands = st.one_of(
+    st.just(schedule()),
+    times.map(StartAttempt),
+    st.builds(conclude, st.integers(0, 4), times, outcomes, st.floats(0, 0.99)),
+    times.map(Hold),
+    times.map(Release),
+    times.map(Hasten),
+    times.map(Cancel),
+    times.map(Drop),
+    times.map(
+        lambda at: NoteReport(
+            at=at, peer="beta.example", statuses=(RecipientStatus(address=ADDRESS, code="2.0.0"),)
+        )
+    ),
+)
+
+
+def survived(state: Delivery, command: Command) -> Sequence[DeliveryEvent]:
+    try:
+        return decide(state, command)
+    except (Conflict, NotFound):
+        return []
+
+
+@given(st.lists(commands, max_size=40))
+def test_a_delivery_ends_once_whatever_is_done_to_it(asked: list[Command]) -> None:
+    state, ends = initial("beta.example:m1"), 0
+    for command in asked:
+        for event in survived(state, command):
+            assert not (state.final and isinstance(event, AttemptStarted))
+            ends += isinstance(event, ENDS)
+            evolve(state, event)
+    assert ends <= 1
+    assert (ends == 1) == (state.phase in FINAL)
+
+
+@given(st.lists(commands, max_size=30))
+def test_folding_all_events_again_gives_the_same_state(asked: list[Command]) -> None:
+    state, told, events = initial("beta.example:m1"), 0, list[Event]()
+    for command in asked:
+        for event in survived(state, command):
+            evolve(state, event)
+            events.append(event)
+            told += 1
+    again = initial("beta.example:m1")
+    for one in events:
+        again = evolve(again, one)
+    assert (again, again.version) == (state, told)
+
+
+@given(st.lists(st.tuples(st.sampled_from((DEAD, REFUSED)), st.floats(0, 0.99)), min_size=1, max_size=60))
+def test_attempts_are_bounded_by_time_and_end_with_a_reason(failures: list[tuple[Outcome, float]]) -> None:
+    """Tried whenever its time has come, it is over when the time is, and was not tried more than the pauses allow."""
+    state, now = fresh(), 0
+    for outcome, jitter in failures * 60:
+        if not run(state, StartAttempt(now)) or state.final:
+            break
+        run(state, conclude(state.attempts, now, outcome, jitter))
+        assert state.final or now < state.next_at <= state.expires_at
+        now = max(now + 1, state.next_at)
+    if state.final:
+        assert state.phase is Phase.FAILED
+        assert state.reason
+        assert state.refusals <= POLICY.refusals
+    assert state.attempts <= 2 + 10 + LIFETIME / (POLICY.most_ms * 0.75)
+
+
+def test_the_pause_grows_is_capped_and_jitter_only_shortens_it() -> None:
+    pauses = [POLICY.pause(count, 0.0) for count in range(1, 10)]
+    assert pauses == [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000, 60_000]
+    assert [POLICY.pause(count, 0.99) for count in (1, 9)] == [752, 45_150]
+    assert POLICY.pause(100_000, 0.0) == 60_000
+
+
+def test_a_second_schedule_changes_nothing() -> None:
+    assert decide(fresh(), schedule(77)) == []
+
+
+def test_an_attempt_that_died_with_its_process_is_made_again() -> None:
+    state = fresh()
+    run(state, StartAttempt(0))
+    (event,) = run(state, StartAttempt(5_000))
+    assert event == AttemptStarted(owner=state.owner, number=2, at=5_000)
+    assert run(state, conclude(1, 6_000, RECEIVED)) == []
+    assert state.trying
+
+
+def test_deferral_says_why_until_when_and_with_which_code() -> None:
+    state = fresh()
+    (_, event) = run(state, StartAttempt(0), conclude(1, 10, DEAD))
+    assert event == DeliveryDeferred(
+        owner=state.owner,
+        number=1,
+        at=10,
+        until=1_010,
+        cause=Cause.UNREACHABLE,
+        code="4.4.1",
+        reason="no answer",
+    )
+
+
+def test_a_year_of_retry_after_is_cut_to_the_longest_pause() -> None:
+    year = Outcome(
+        verdict=Verdict.LATER, code="4.4.5", text="429", cause=Cause.BUSY, retry_after=365 * 86_400_000
+    )
+    state = failed_once(year)
+    assert state.next_at == 10 + POLICY.most_ms
+
+
+def test_a_peer_that_refuses_one_message_again_and_again_is_believed() -> None:
+    """Keys rotate and zones lag, so one refusal is not the last word; three are."""
+    state = failed_once(REFUSED)
+    run(state, StartAttempt(5_000), conclude(2, 5_001, REFUSED))
+    assert state.phase is Phase.WAITING
+    (_, event) = run(state, StartAttempt(9_000), conclude(3, 9_001, REFUSED))
+    assert isinstance(event, DeliveryFailed)
+    assert (event.code, event.reason) == ("5.7.7", "bad signature")
+
+
+def test_time_is_up_with_the_last_reason() -> None:
+    state = failed_once()
+    (event,) = run(state, StartAttempt(LIFETIME))
+    assert isinstance(event, DeliveryFailed)
+    assert (event.code, event.reason) == (EXPIRED, "not delivered in time; last: no answer")
+
+
+def test_an_attempt_that_outlives_its_time_may_still_succeed() -> None:
+    state = fresh()
+    run(state, StartAttempt(LIFETIME - 1), conclude(1, LIFETIME + 5, RECEIVED))
+    assert state.phase is Phase.DELIVERED
+
+
+def test_what_is_held_is_not_tried_and_does_not_expire() -> None:
+    state = fresh()
+    run(state, Hold(100, "looks odd"))
+    assert run(state, StartAttempt(LIFETIME * 3)) == []
+    run(state, Release(LIFETIME * 3))
+    assert isinstance(run(state, StartAttempt(LIFETIME * 3))[0], AttemptStarted)
+
+
+def test_a_receipt_for_what_was_held_meanwhile_counts() -> None:
+    state = fresh()
+    run(state, StartAttempt(0), Hold(1), conclude(1, 2, RECEIVED))
+    assert state.phase is Phase.DELIVERED
+
+
+def test_what_is_under_way_can_not_be_cancelled_but_dropped() -> None:
+    state = fresh()
+    run(state, StartAttempt(0))
+    with pytest.raises(Conflict, match="being delivered"):
+        decide(state, Cancel(1))
+    run(state, Drop(1, "no"))
+    assert run(state, conclude(1, 2, RECEIVED)) == []
+    assert state.phase is Phase.DROPPED
+
+
+@pytest.mark.parametrize("command", [Cancel(5), Drop(5), Hold(5), Hasten(5), Release(5)])
+def test_after_the_end_it_is_too_late(command: Command) -> None:
+    state = fresh()
+    run(state, StartAttempt(0), conclude(1, 1, RECEIVED))
+    with pytest.raises(Conflict, match="too late: it is delivered"):
+        decide(state, command)
+
+
+@pytest.mark.parametrize("command", [StartAttempt(5), Cancel(5), Hold(5)])
+def test_what_was_never_scheduled_is_not_found(command: Command) -> None:
+    with pytest.raises(NotFound):
+        decide(initial("beta.example:m1"), command)
+
+
+def report(address: str = ADDRESS, code: str = "2.0.0") -> NoteReport:
+    return NoteReport(at=50, peer="beta.example", statuses=(RecipientStatus(address=address, code=code),))
+
+
+def test_a_report_counts_once_and_only_for_a_recipient() -> None:
+    state = fresh()
+    assert run(state, report()) == [], "nothing was sent yet"
+    run(state, StartAttempt(0))
+    assert len(run(state, report())) == 1, "it may come before the receipt"
+    assert run(state, report()) == []
+    assert run(state, report("0x" + "cc" * 20)) == []
+    assert set(state.reported) == {ADDRESS}
+
+
+@pytest.mark.parametrize(
+    ("code", "good"),
+    [("2.0.0", True), ("2.2.1", False), ("2.3.5", False), ("4.4.1", False), ("5.1.1", False)],
+)
+def test_success_codes_that_mean_failures_are_read_as_failures(code: str, good: bool) -> None:
+    assert RecipientStatus(code=code).good is good
+
+
+def test_reports_go_side_by_side_and_messages_of_a_sender_in_a_row() -> None:
+    state = initial("beta.example:r1")
+    run(state, schedule(kind=Kind.REPORT))
+    assert state.lane == state.id
+    assert fresh().lane == fresh().owner
+    assert report_name("m", "a") != report_name("m", "b")
+
+
+def test_a_held_delivery_says_why() -> None:
+    state = fresh()
+    assert run(state, Hold(1, "looks odd")) == [DeliveryHeld(owner=state.owner, at=1, reason="looks odd")]
+    assert run(state, Hold(2)) == []
