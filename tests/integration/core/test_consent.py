@@ -326,6 +326,8 @@ async def test_no_verdict_makes_the_node_write_to_anybody(owner: Owner) -> None:
         await owner.accept(mail("pest@spam.example"))
     with pytest.raises(NotFound):
         await owner.admit("nobody@alpha.example")
+    await owner.accept(mail().replace(b"friend@beta.example", FRIEND.encode()))
+    await owner.filed()
     kinds = {type(record.event).__module__ for record in await owner.core.log.read(0)}
     assert kinds <= {
         "events.account",

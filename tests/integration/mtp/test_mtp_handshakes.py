@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from actors.messages import Execute
+from events.delivery import DeliveryScheduled, Kind
 from events.handshake import RecordHandshake, Terms
 from events.identity import handshake_id
 from events.log.log import Origin
@@ -101,3 +102,43 @@ async def test_a_revoked_server_gets_nothing_in_and_another_one_is_not_it(
     await say(receiver, alice, f"@{receiver.beta.domain}", "revoked", type="server")
     assert (await receiver.send(receiver.beta, receiver.beta.message(alice))).status == 403
     receiver.receipt(await receiver.send(receiver.gamma, receiver.gamma.message(alice)))
+
+
+async def test_whatever_the_verdict_only_the_peer_that_sent_the_message_hears_of_it(
+    receiver: Receiver, alice: User
+) -> None:
+    """And only in a report about that message: no verdict ever makes the node write to anybody else."""
+    beta, gamma = receiver.beta, receiver.gamma
+    nonce = await link(receiver, alice)
+    await receiver.send(beta, asking(beta, alice, nonce, "asked"))
+    await receiver.send(beta, asking(beta, alice, nonce, "asked-again"))
+    await receiver.send(gamma, gamma.message(alice, id="first-contact"))
+    await receiver.send(gamma, gamma.message(alice, id="seldom-read"))
+    await say(receiver, alice, beta.author, "accepted", type="signup", frequency_minutes=60)
+    for ident in ("accepted", "too-early"):
+        await receiver.send(beta, beta.message(alice, id=ident))
+    await say(receiver, alice, gamma.author, "revoked")
+    bob = await receiver.node.user("bob")
+    await receiver.send(gamma, gamma.message(alice, id="refused"))
+    await receiver.send(gamma, gamma.message(alice, bob, id="refused-by-one"))
+    filed = {each.reason for each in await receiver.filed()}
+    assert filed == {
+        Reason.HANDSHAKE_REQUESTED,
+        Reason.FIRST_CONTACT,
+        Reason.SELDOM_READ,
+        Reason.HANDSHAKE_ACCEPTED,
+        Reason.FREQUENCY_EXCEEDED,
+    }
+    told = {
+        (record.event.message, record.event.destination, record.event.kind)
+        for record in await receiver.node.core.log.read(0, 10_000)
+        if isinstance(record.event, DeliveryScheduled)
+    }
+    assert told == {
+        ("asked", beta.domain, Kind.REPORT),
+        ("accepted", beta.domain, Kind.REPORT),
+        ("too-early", beta.domain, Kind.REPORT),
+        ("first-contact", gamma.domain, Kind.REPORT),
+        ("seldom-read", gamma.domain, Kind.REPORT),
+        ("refused-by-one", gamma.domain, Kind.REPORT),
+    }

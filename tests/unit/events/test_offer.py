@@ -132,7 +132,9 @@ def test_a_book_remembers_a_bounded_number_of_offers_and_never_forgets_open_ones
 def test_even_an_archive_full_of_offers_makes_no_larger_book() -> None:
     book = initial(OWNER)
     for n in range(2 * MOST_REMEMBERED):
-        book = evolve(book, HandshakeOffered(digest=nonce_digest(OWNER, str(n)), offered_at=n, expires_at=HOUR))
+        book = evolve(
+            book, HandshakeOffered(digest=nonce_digest(OWNER, str(n)), offered_at=n, expires_at=HOUR)
+        )
     assert len(book.offers) == MOST_REMEMBERED
     assert nonce_digest(OWNER, str(2 * MOST_REMEMBERED - 1)) in book.offers
 
