@@ -117,6 +117,7 @@ async def test_whatever_the_verdict_only_the_peer_that_sent_the_message_hears_of
     await say(receiver, alice, beta.author, "accepted", type="signup", frequency_minutes=60)
     for ident in ("accepted", "too-early"):
         await receiver.send(beta, beta.message(alice, id=ident))
+    await receiver.filed()
     await say(receiver, alice, gamma.author, "revoked")
     bob = await receiver.node.user("bob")
     await receiver.send(gamma, gamma.message(alice, id="refused"))
