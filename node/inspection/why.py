@@ -13,7 +13,7 @@ from actors import mailbox as mailbox_actor
 from events import delivery, handshake, mail, mailbox, parking
 from events.errors import NotFound
 from events.event import Recorded
-from events.identity import handshake_ids
+from events.identity import SenderNames, handshake_id
 from events.log.codec import Codec
 from events.log.entry import answer_id
 from events.log.reading import LogReader
@@ -296,8 +296,9 @@ def _verdict(record: Recorded, recipient: Recipient) -> Step:
 
 
 def _entry(past: Past, owner: str, sender: str) -> int | None:
-    """Return the position of the event that made the book's entry for a sender, if it is under its email."""
-    ids = set(handshake_ids(owner, did=sender, email=sender))
+    """Return the position of the event that made the entry for a sender's name or domain, if there is one."""
+    names = (SenderNames.of_did if sender.startswith("did:") else SenderNames.of_email)(sender)
+    ids = {handshake_id(owner, name) for name in (*names.exact, *names.against, names.domain) if name}
     found = None
     for record in past.records(handshake.stream(owner)):
         terms = getattr(record.event, "terms", None)

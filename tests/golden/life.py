@@ -110,6 +110,11 @@ class Life:
             await self._write(self._handshake(sender, status, TIME))
         written = await self._write(self._handshake("gone@beta.example", "accepted", TIME))
         await self._sync("DELETE", f"/{written['id']}?rev={written['rev']}")
+        for _ in range(2):
+            link = (await self._api("GET", "/api/v1/handshakeoffer"))["link"]
+        await self._core.offers.redeem(self.ada.address, link.partition(":")[0], "did:web:b.example#0x", "m")
+        (left,) = (await self._api("GET", "/api/v1/handshakeoffers"))["offers"]
+        await self._api("DELETE", f"/api/v1/handshakeoffers/{left['id']}")
         # What an old device says changes nothing any more.
         late = self._handshake(PEST, "accepted", TIME - 1)
         await self._sync("POST", "/_bulk_docs", {"new_edits": False, "docs": [late | {"_rev": "1-late"}]})
