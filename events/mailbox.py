@@ -47,7 +47,7 @@ class MessageFiled(Event, frozen=True, kw_only=True):
     the blob that holds the document without `folder` and `created`. `size` counts against the quota: the
     bytes of the document as it is stored, and of its attachments. `defects` counts what was wrong with
     the message's form. `standing` is what the handshake book said about the authors, None in records of a
-    program that did not keep it.
+    program that did not keep it. With `sealed`, document and attachments are encrypted to the owner's key.
     """
 
     id: str
@@ -63,6 +63,7 @@ class MessageFiled(Event, frozen=True, kw_only=True):
     message_id: str = ""
     defects: int = 0
     standing: Standing | None = None
+    sealed: bool = False
 
 
 class MessageSent(Event, frozen=True, kw_only=True):
@@ -159,6 +160,7 @@ class FileMessage(msgspec.Struct, frozen=True, kw_only=True):
     attachments: tuple[StoredAttachment, ...] = ()
     message_id: str = ""
     defects: int = 0
+    sealed: bool = False
 
 
 class SendMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -325,6 +327,7 @@ def _file(state: Mailbox, command: FileMessage) -> Event:
         message_id=command.message_id,
         defects=command.defects,
         standing=command.standing,
+        sealed=command.sealed,
     )
 
 

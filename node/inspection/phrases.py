@@ -11,6 +11,7 @@ from events.account import (
     AccountErased,
     AccountOpened,
     DatabasePasswordChanged,
+    InboundSealing,
     PasskeyAdded,
     PasskeyUsed,
     ProfileChanged,
@@ -28,6 +29,7 @@ from events.mailbox import (
     InterestShown,
     MessageFiled,
 )
+from events.original import OriginalReleased
 from events.policy import Reason, Standing
 
 REASONS: Final[Mapping[Reason, str]] = {
@@ -138,6 +140,13 @@ def _of_account(event: Event) -> str:
             return f"passkey {event.passkey.id} added"
         case PasskeyUsed():
             return f"login with passkey {event.id}"
+        case InboundSealing():
+            return (
+                f"mail by SMTP is {'sealed to the owner' if event.on else 'stored as it comes'} from now on"
+            )
+        case OriginalReleased():
+            gone = "; nobody needed it any more, and it was erased" if event.erased else ""
+            return f"raw message released by {event.owner}{gone}"
         case Erased():
             return f"{event.type}; what it said was erased"
         case _:
