@@ -12,6 +12,7 @@ from events import (
     mailbox,
     node,
     offer,
+    original,
     parking,
     view,
 )
@@ -27,6 +28,7 @@ MODULES = (
     mailbox,
     node,
     offer,
+    original,
     parking,
     view,
 )

@@ -15,10 +15,11 @@ from typing import Any
 
 import structlog
 
-from actors import account, handshake, mailbox
+from actors import account, handshake, mailbox, original
 from actors.account import AccountActor
 from actors.handshake import HandshakeActor
 from actors.mailbox import MailboxActor
+from actors.original import OriginalActor
 from actors.routes import ROUTES
 from actors.runtime.activation import ActorSystem, FailedTell
 from actors.runtime.parking import Parking
@@ -39,6 +40,7 @@ from node.crypto.did_documents import ServerEndpoints
 from node.crypto.email_hash import EmailHasher
 from node.crypto.envelope import Envelopes
 from node.crypto.handshakes import server_handshake
+from node.crypto.jwe import SealTo
 from node.crypto.keys import ServerKeys, load_or_create_server_keys
 from node.crypto.nonces import NonceBook
 from node.crypto.passwords import Passwords
@@ -152,10 +154,12 @@ class Core:
     def _actors(self) -> ActorSystem:
         system = ActorSystem(self.settings.actors, self.clock, _report_failed_tell)
         log, snapshots = self.log, self.snapshots
-        reader, signed_reader = BlobMailReader(self.blobs), SignedMailReader(self.blobs)
+        reader = BlobMailReader(self.blobs, sealing=self._seal_to)
+        signed_reader = SignedMailReader(self.blobs)
         percent = self.settings.node.goodreads_percent
         system.register(account.KIND, lambda key: AccountActor(key, log, snapshots))
         system.register(handshake.KIND, lambda key: HandshakeActor(key, log, snapshots, self.hasher))
+        system.register(original.KIND, lambda key: OriginalActor(key, log, snapshots, self.blobs))
         system.register(
             mailbox.KIND,
             lambda key: MailboxActor(
@@ -172,6 +176,9 @@ class Core:
             ),
         )
         return system
+
+    async def _seal_to(self, owner: str) -> SealTo | None:
+        return await self.accounts.seal_to(owner)
 
     def _dispatcher(self, data: Path) -> Dispatcher:
         self.checkpoints = FileCheckpoints(data / CHECKPOINTS)

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from actors.messages import Inspect
-from events.account import DisableAccount, EnableAccount
+from events.account import DisableAccount, EnableAccount, SealInbound
 from events.errors import InvalidInput, NotFound
 from events.mailbox import Mailbox
 from node.accounts import Registration
@@ -94,6 +94,7 @@ async def account_show(core: Core, arguments: Arguments) -> AsyncIterator[Answer
         "folders": {name: {"total": c.total, "unread": c.unread} for name, c in counts.items()},
         "usedBytes": await _used(core, entry.address),
         "quotaBytes": core.settings.node.quota_bytes,
+        "sealInbound": (await core.accounts.state(entry.address)).seal_inbound,
     }
 
 
@@ -115,6 +116,16 @@ async def account_enable(core: Core, arguments: Arguments) -> AsyncIterator[Answ
     entry = await core.accounts.find(_text(arguments, "name"))
     await core.accounts.execute(entry.address, EnableAccount(), OPERATOR)
     yield {"address": entry.address, "enabled": True}
+
+
+async def account_seal_inbound(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
+    """Have mail by SMTP sealed to an account's key before it is stored, or not; counts when it answers."""
+    entry = await core.accounts.find(_text(arguments, "name"))
+    on = arguments.get("on")
+    if not isinstance(on, bool):
+        raise InvalidInput("on is true or false")
+    await core.accounts.execute(entry.address, SealInbound(on), OPERATOR)
+    yield {"address": entry.address, "sealInbound": on}
 
 
 async def account_erase(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
@@ -262,6 +273,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "account.show": account_show,
     "account.disable": account_disable,
     "account.enable": account_enable,
+    "account.seal-inbound": account_seal_inbound,
     "account.erase": account_erase,
     "account.password": account_password,
     "account.import": account_import,

@@ -74,6 +74,7 @@ class _Check:
         self._checked = checked
         self._tell = tell
         self._done = 0
+        self._erased: set[bytes] = set()
 
     def run(self) -> None:
         whole = [self._file(file) for file in self._manifest.files]
@@ -111,7 +112,7 @@ class _Check:
         self._tell("files", self._done, max(self._manifest.size, 1))
 
     def _sound_blobs(self) -> Iterator[bytes]:
-        """Binary names of all blobs whose bytes are right."""
+        """Binary names of all blobs whose bytes are right; those that were erased on purpose are noted."""
         segments = [file for file in self._manifest.files if file.name.startswith(BLOBS)]
         total, before = sum(file.size for file in segments), 0
         for file in segments:
@@ -126,6 +127,8 @@ class _Check:
                     self._tell("blobs", before + span.end, max(total, 1))
                     if span.kind is Kind.SOUND:
                         yield span.digest
+                    elif span.kind is Kind.ERASED:
+                        self._erased.add(span.digest)
             finally:
                 os.close(fd)
             before += file.size
@@ -148,7 +151,7 @@ class _Check:
         if record.position == self._manifest.position and record.hash.hex() != self._manifest.hash:
             self._problem(f"{LOG}: ends with another record than the manifest says")
         for name in blobs_of(record.event):
-            if bytes.fromhex(name) not in blobs:
+            if bytes.fromhex(name) not in blobs and bytes.fromhex(name) not in self._erased:
                 self._problem(
                     f"blob {name}: missing or damaged; {type(record.event).__name__} needs it "
                     f"(position {record.position}, stream {record.stream})"
