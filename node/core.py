@@ -43,13 +43,14 @@ from node.crypto.scrypt_pool import ScryptPool
 from node.crypto.tokens import TokenIssuer
 from node.crypto.vault import Vault, vault_path
 from node.discovery.discovery import Discovery
+from node.discovery.peer_keys import DnsPeerKeys
 from node.erasure import Erasure
 from node.federation import Federation
 from node.filing import report_filing
 from node.mentioned import blobs_of
 from node.mime.reading import BlobMailReader
 from node.mtp.door import PeerDoor
-from node.mtp.ports import DnsKeys, Nobody
+from node.mtp.ports import Nobody
 from node.mtp.reading import SignedMailReader
 from node.mtp.receiving import Messages
 from node.mtp.reports import PeerReports
@@ -124,7 +125,7 @@ class Core:
         self.dispatcher = self._dispatcher(data)
         self.accounts = self._accounts()
         self.acceptance = self._acceptance()
-        self.peer_keys = DnsKeys(self.discovery.domains)
+        self.peer_keys = DnsPeerKeys(self.discovery.domains, self.log, self.clock)
         self.reports = PeerReports(self.log, self.actors, self.discovery.domains, self.clock)
         self.peer_door = self._peer_door(data)
         self.federation = self._federation()
@@ -338,6 +339,7 @@ class Core:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.federation.close()
+        await self.peer_keys.close()
         await self.discovery.close()
         await self.actors.close()
         await self.views.close()

@@ -28,6 +28,7 @@ from events.mailbox import (
     InterestShown,
     MessageFiled,
 )
+from events.peer import PeerKeyGone, PeerKeySeen
 from events.policy import Reason, Standing
 
 REASONS: Final[Mapping[Reason, str]] = {
@@ -138,6 +139,11 @@ def _of_account(event: Event) -> str:
             return f"passkey {event.passkey.id} added"
         case PasskeyUsed():
             return f"login with passkey {event.id}"
+        case PeerKeySeen():
+            proof = ", proved by DNSSEC" if event.validated else ""
+            return f"{event.domain} publishes the key {event.public_key}{proof}"
+        case PeerKeyGone():
+            return f"{event.domain} publishes the key {event.public_key} no more"
         case Erased():
             return f"{event.type}; what it said was erased"
         case _:
