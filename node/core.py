@@ -44,9 +44,11 @@ from node.crypto.tokens import TokenIssuer
 from node.crypto.vault import Vault, vault_path
 from node.discovery.discovery import Discovery
 from node.discovery.peer_keys import DnsPeerKeys
+from node.discovery.publishing import survey_once
 from node.erasure import Erasure
 from node.federation import Federation
 from node.filing import report_filing
+from node.key_rotation import KeyRotation
 from node.mentioned import blobs_of
 from node.mime.reading import BlobMailReader
 from node.mtp.door import PeerDoor
@@ -110,6 +112,13 @@ class Core:
         self.log = SqliteLog.open(data / "log.sqlite", self.clock, SOFTWARE, codec=codec)
         shutil.rmtree(data / IMPORTS, ignore_errors=True)
         self.keys = self._keys(data / "keys" / "server.json")
+        self.rotation = KeyRotation(
+            data / "keys" / "server.json",
+            self.keys,
+            settings.keys,
+            self.clock,
+            lambda: survey_once(settings),
+        )
         self.segments = LocalBlobs.open(data / "blobs")
         self.blobs = SealedBlobs(self.segments, Envelopes(self.vault, named=True))
         self.snapshots = SqliteSnapshots(data / "snapshots.sqlite")

@@ -22,6 +22,7 @@ from node.cli import (
     handshakes,
     history,
     inspection,
+    keys,
     logs,
     parked,
     running,
@@ -45,6 +46,7 @@ app = typer.Typer(
 app.add_typer(accounts.app, name="account")
 app.add_typer(dns.app, name="dns")
 app.add_typer(handshakes.app, name="handshake")
+app.add_typer(keys.app, name="keys")
 app.add_typer(logs.app, name="log")
 app.add_typer(parked.app, name="parked")
 running.register(app)

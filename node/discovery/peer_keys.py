@@ -23,7 +23,7 @@ CAPACITY: Final = 10_000
 """Peers whose noted keys are in memory; about 300 bytes each. The others are read from the log again."""
 
 NEW_PEERS: Final = Rate(1.0, 100)
-"""Domains of which a first key is kept, a second: a wildcard in a zone is endlessly many domains with keys."""
+"""New domains whose keys are kept, a second: one wildcard in a zone is as many domains as one likes."""
 
 TRIES: Final = 3
 """How often an answer is noted anew because another one was noted meanwhile."""
