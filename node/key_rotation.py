@@ -28,7 +28,6 @@ from node.crypto.keys import (
     Stage,
     replace_server_keys,
 )
-from node.discovery.answers import DnsUnavailable
 from node.discovery.publishing import Difference, State
 from node.settings import KeySettings
 
@@ -54,9 +53,9 @@ class KeyRotation:
     async def rotate(self, *, force: bool = False) -> None:
         """Take the next step: announce a new key, put it first, sign by it.
 
-        Each but the first needs that DNS says what the one before asked for, and has said so for a TTL. Raises
-        Conflict (that is not there, or only retiring is left), Busy (until when to wait), DnsUnavailable,
-        Misconfigured. `force` does not ask DNS and does not wait.
+        Each but the first needs that DNS says what the one before asked for, and has said so for a TTL.
+        `force` does not ask DNS and does not wait. Raises Conflict (that is not there, or only retiring is
+        left), Busy (DNS gave no answer, or until when to wait), Misconfigured.
         """
         async with self._one:
             stage = self._keys.stage
@@ -97,7 +96,7 @@ class KeyRotation:
         assert rotation is not None
         records = [one for one in await self._survey() if one.wanted.kind == "TXT"]
         if any(one.state is State.UNKNOWN for one in records):
-            raise DnsUnavailable("DNS gave no answer about this node's own records")
+            raise Busy(f"DNS gave no answer about this node's own records: {AGAIN} later")
         wrong = [one.wanted.name for one in records if one.wrong]
         if wrong:
             self._note(rotation, published_at=0, ttl=rotation.ttl)
@@ -136,7 +135,7 @@ class KeyRotation:
         until = retirable(self._keys, self._settings)
         if rotation.stage is Stage.SIGNING and self._clock.now() < until:
             raise Busy(
-                f"signatures of the old key may be on their way until {_moment(until)}: retire it then"
+                f"the old key may be needed until {_moment(until)}: retire it then"
             )
         if rotation.stage is Stage.PROMOTED:
             raise Conflict(

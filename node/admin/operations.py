@@ -268,7 +268,8 @@ async def keys_retire(core: Core, arguments: Arguments) -> AsyncIterator[Answer]
         force=arguments.get("force") is True,
         stolen=arguments.get("stolen") is True,
     )
-    yield key_list(core.keys, core.settings.keys)
+    published = {"next": "publish what `mailio-node dns` prints: the retired key is not in it"}
+    yield key_list(core.keys, core.settings.keys) | published
 
 
 OPERATIONS: Mapping[str, Operation] = {

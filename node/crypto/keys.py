@@ -181,8 +181,16 @@ class ServerKeys(SigningKeys):
 
     @property
     def other(self) -> OtherKey | None:
-        """The second live key. Who refuses a signature while keys change may hold this one still, or already."""
+        """The second live key."""
         return self.rotation.other if self.rotation is not None else None
+
+    @property
+    def signers(self) -> tuple[SigningKeys, ...]:
+        """The keys to sign a request with, in this order, until the peer takes it.
+
+        A peer that reads one key holds the old one still or the new one already; two tries find which.
+        """
+        return (self, self.other) if self.other is not None else (self,)
 
     @property
     def published(self) -> tuple[bytes, bytes | None]:

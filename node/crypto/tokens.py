@@ -100,7 +100,9 @@ class TokenIssuer:
             try:
                 return verify_compact(token, key, limit=MAX_TOKEN), key
             except InvalidInput as error:
-                refusal = Unauthenticated(error.public, error.private)
+                raise Unauthenticated(error.public, error.private) from None
+            except Unauthenticated as error:
+                refusal = error
         raise refusal
 
     def _check_retired(self, signer: bytes, issued: int, expires: int) -> None:

@@ -8,10 +8,11 @@ key in order publishes the old one as long as it wants it to be believed (docs/k
 from __future__ import annotations
 
 from functools import reduce
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
+from events.errors import NotFound
 from events.log.log import Clock, Log, Origin, Write
 from events.peer import STREAM, KeySpan, KeysUnstable, PeerState, evolve, key_spans, published
 from node.api.rate import Limiter, Rate, TooManyRequests
@@ -31,18 +32,6 @@ TRIES: Final = 3
 _ORIGIN: Final = Origin(actor="discovery")
 
 
-class PeerKeys(Protocol):
-    """Which keys a server may have signed with."""
-
-    async def of(self, domain: str, *, refresh: bool = False) -> tuple[bytes, ...]:
-        """Return the server's 32-byte Ed25519 keys, newest first; none, if it publishes none for certain.
-
-        `domain` is the server's own name, the `senderDomain` or the host of an endpoint. `refresh` asks DNS
-        again, at most once in `discovery.force_seconds` for a domain. Raises InvalidInput, DnsUnavailable,
-        MalformedRecord, KeysUnstable, Busy, StorageUnavailable.
-        """
-
-
 class _Noted(msgspec.Struct, frozen=True):
     """A peer's state in the log. `kept`: it says all that the answer said."""
 
@@ -54,7 +43,7 @@ class _Noted(msgspec.Struct, frozen=True):
 
 
 class DnsPeerKeys:
-    """Implements `PeerKeys`: every key that is given out is in the log, but for a flood of new domains."""
+    """Implements `node.mtp.ports.PeerKeys`: each key given out is in the log, but for a flood of domains."""
 
     def __init__(self, domains: Domains, log: Log, clock: Clock) -> None:
         self._domains = domains
@@ -63,13 +52,21 @@ class DnsPeerKeys:
         self._noted: Remembered[_Noted] = Remembered(CAPACITY)
         self._new_peers = Limiter(clock, NEW_PEERS)
 
-    async def of(self, domain: str, *, refresh: bool = False) -> tuple[bytes, ...]:
-        """Do what the port says."""
+    async def of(self, domain: str, refresh: bool = False) -> tuple[bytes, ...]:
+        """Return the server's 32-byte Ed25519 keys, those seen last first.
+
+        `domain` is the server's own name: the `senderDomain`, or the host of an endpoint. `refresh` asks DNS
+        again, at most once in `discovery.force_seconds` for a domain. Raises NotFound when it has no Mailio
+        record for certain, InvalidInput, DnsUnavailable, MalformedRecord, KeysUnstable, Busy,
+        StorageUnavailable.
+        """
         asked = await self._domains.keys_at(domain, force=refresh)
         asked.answer.require()
         asked.reading.require()
         since = dict((await self._note(asked)).live)
         keys = asked.reading.keys
+        if not keys:
+            raise NotFound("no Mailio DNS record found", asked.server)
         return tuple(sorted(keys, key=lambda key: since.get(to_base64(key), 0), reverse=True))
 
     async def close(self) -> None:

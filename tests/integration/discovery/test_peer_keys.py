@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from events.errors import InvalidInput
+from events.errors import InvalidInput, NotFound
 from events.log.clock import VirtualClock
 from events.peer import MAX_CHANGES, KeysUnstable, PeerKeyGone, PeerKeySeen
 from node.crypto.base64_text import to_base64
@@ -98,17 +98,19 @@ async def test_a_refresh_is_bounded_for_each_domain(
     assert len(server.asked) == 2
 
 
-async def test_a_withdrawn_key_counts_no_more_and_no_key_is_no_error(
+async def test_a_withdrawn_key_counts_no_more(
     server: DnsServer, keys: DnsPeerKeys, log: MemoryLog, clock: VirtualClock
 ) -> None:
-    assert await keys.of(PEER) == ()
+    with pytest.raises(NotFound):
+        await keys.of(PEER)
     assert log.records == []
     server.publish(records(record_text(OLD)))
     clock.advance(3_600_000)
     assert await keys.of(PEER) == (OLD,)
     server.publish("")
     clock.advance(60_000)
-    assert await keys.of(PEER) == ()
+    with pytest.raises(NotFound):
+        await keys.of(PEER)
     assert [kind for kind, _ in told(log)] == [PeerKeySeen, PeerKeyGone]
 
 
@@ -131,8 +133,9 @@ async def test_a_key_of_a_name_below_or_above_is_not_the_server_s(
 ) -> None:
     """Whoever has `mio.beta.example` does not sign as `beta.example`, nor the other way round."""
     server.publish(records(record_text(OLD)))
-    assert await keys.of("beta.example") == ()
-    assert await keys.of("mio.mio.beta.example") == ()
+    for other in ("beta.example", "mio.mio.beta.example"):
+        with pytest.raises(NotFound):
+            await keys.of(other)
     assert log.records == []
 
 
