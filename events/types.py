@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from events import account, attestation, delivery, destination, handshake, mail, mailbox, node, parking, peer, view
+from events import (
+    account,
+    attestation,
+    delivery,
+    destination,
+    handshake,
+    mail,
+    mailbox,
+    node,
+    parking,
+    peer,
+    view,
+)
 from events.event import EVENT_TYPES, Event
 
 MODULES = (account, attestation, delivery, destination, handshake, mail, mailbox, node, parking, peer, view)

@@ -134,9 +134,7 @@ class KeyRotation:
         """Raise Busy or Conflict while somebody may need the key."""
         until = retirable(self._keys, self._settings)
         if rotation.stage is Stage.SIGNING and self._clock.now() < until:
-            raise Busy(
-                f"the old key may be needed until {_moment(until)}: retire it then"
-            )
+            raise Busy(f"the old key may be needed until {_moment(until)}: retire it then")
         if rotation.stage is Stage.PROMOTED:
             raise Conflict(
                 "peers may hold the new key already: go on with `mailio-node keys rotate`, or give it up "

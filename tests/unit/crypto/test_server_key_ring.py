@@ -164,9 +164,7 @@ def test_a_stolen_key_s_sessions_end_at_once(user: UserKeys) -> None:
 
 
 @pytest.mark.parametrize(("issued", "days"), [(NOW + 5000, 30), (NOW - 1000, 60)])
-def test_a_retired_key_makes_no_new_session_and_no_longer_one(
-    user: UserKeys, issued: int, days: int
-) -> None:
+def test_a_retired_key_makes_no_new_session_and_no_longer_one(user: UserKeys, issued: int, days: int) -> None:
     forged = TokenIssuer(ServerKeys(OLD.seed, 0), days * 86_400)
     token = forged.issue(user.address, user.public_key, "jti", issued)
     keys = ServerKeys(NEW.seed, 0, None, (retired(OLD, NOW),))
