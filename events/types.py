@@ -14,6 +14,7 @@ from events import (
     offer,
     original,
     parking,
+    peer,
     view,
 )
 from events.event import EVENT_TYPES, Event
@@ -30,6 +31,7 @@ MODULES = (
     offer,
     original,
     parking,
+    peer,
     view,
 )
 """Where events are defined; whoever reads a log of unknown content needs all of them."""

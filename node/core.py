@@ -48,14 +48,16 @@ from node.crypto.scrypt_pool import ScryptPool
 from node.crypto.tokens import TokenIssuer
 from node.crypto.vault import Vault, vault_path
 from node.discovery.discovery import Discovery
+from node.discovery.peer_keys import DnsPeerKeys
+from node.discovery.publishing import survey_once
 from node.erasure import Erasure
 from node.federation import Federation, Rooms
 from node.filing import report_filing
+from node.key_rotation import KeyRotation
 from node.mentioned import blobs_of
 from node.mime.reading import BlobMailReader
 from node.mtp.door import PeerDoor
 from node.mtp.handshake_lookup import HandshakeLookup
-from node.mtp.ports import DnsKeys
 from node.mtp.reading import SignedMailReader
 from node.mtp.receiving import Messages
 from node.mtp.reports import PeerReports
@@ -116,6 +118,13 @@ class Core:
         self.log = SqliteLog.open(data / "log.sqlite", self.clock, SOFTWARE, codec=codec)
         shutil.rmtree(data / IMPORTS, ignore_errors=True)
         self.keys = self._keys(data / "keys" / "server.json")
+        self.rotation = KeyRotation(
+            data / "keys" / "server.json",
+            self.keys,
+            settings.keys,
+            self.clock,
+            lambda: survey_once(settings),
+        )
         self.segments = LocalBlobs.open(data / "blobs")
         self.blobs = SealedBlobs(self.segments, Envelopes(self.vault, named=True))
         self.snapshots = SqliteSnapshots(data / "snapshots.sqlite")
@@ -133,7 +142,7 @@ class Core:
         self.acceptance = self._acceptance()
         self.offers = self._offers()
         self.handshake_lookup = self._handshake_lookup()
-        self.peer_keys = DnsKeys(self.discovery.domains)
+        self.peer_keys = DnsPeerKeys(self.discovery.domains, self.log, self.clock)
         self.reports = PeerReports(self.log, self.actors, self.discovery.domains, self.clock)
         self.peer_door = self._peer_door(data)
         self.federation = self._federation()
@@ -380,6 +389,7 @@ class Core:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.federation.close()
+        await self.peer_keys.close()
         await self.discovery.close()
         await self.actors.close()
         await self.views.close()

@@ -25,6 +25,7 @@ from node.archive.importing import imported
 from node.attestation import file_content
 from node.core import Core
 from node.crypto.base64_text import from_base64
+from node.key_rotation import key_list
 from node.mime.summary import summarise
 from projections.directory import AccountEntry
 from projections.runner import Runner
@@ -267,6 +268,23 @@ async def log_checkpoint(core: Core, arguments: Arguments) -> AsyncIterator[Answ
     yield file_content(await core.attestor.sign())
 
 
+async def keys_rotate(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
+    """Take the next step of a change of keys."""
+    await core.rotation.rotate(force=arguments.get("force") is True)
+    yield key_list(core.keys, core.settings.keys)
+
+
+async def keys_retire(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
+    """Retire a key that does not sign, or say that a retired one was stolen."""
+    await core.rotation.retire(
+        _text(arguments, "address", ""),
+        force=arguments.get("force") is True,
+        stolen=arguments.get("stolen") is True,
+    )
+    published = {"next": "publish what `mailio-node dns` prints: the retired key is not in it"}
+    yield key_list(core.keys, core.settings.keys) | published
+
+
 OPERATIONS: Mapping[str, Operation] = {
     "account.add": account_add,
     "account.list": account_list,
@@ -291,4 +309,6 @@ OPERATIONS: Mapping[str, Operation] = {
     "view.swap": view_swap,
     **DELIVERY_OPERATIONS,
     "log.checkpoint": log_checkpoint,
+    "keys.rotate": keys_rotate,
+    "keys.retire": keys_retire,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -46,8 +46,9 @@ class Checked(msgspec.Struct, kw_only=True, rename="camel"):
         return not self.problems
 
 
-def check(folder: Path, point: str | None, tell: Tell, *, node: str = "") -> Checked:
-    """Check a point, the newest if none is named; `node` is the address that it must belong to, if any.
+def check(folder: Path, point: str | None, tell: Tell, *, node: Sequence[str] = ()) -> Checked:
+    """Check a point, the newest if none is named; `node` are the addresses of the node that it must belong
+    to, the present one first, if it matters: one for each key that the node had.
 
     Raises NotFound when there is no such point.
     """
@@ -61,8 +62,8 @@ def check(folder: Path, point: str | None, tell: Tell, *, node: str = "") -> Che
         return checked
     checked.node, checked.domain = manifest.node, manifest.domain
     checked.at, checked.position = manifest.at, manifest.position
-    if node and manifest.node != node:
-        checked.problems.append(f"the backup is of another node ({manifest.node}), not of {node}")
+    if node and manifest.node not in node:
+        checked.problems.append(f"the backup is of another node ({manifest.node}), not of {node[0]}")
     _Check(backup, manifest, checked, tell).run()
     return checked
 

@@ -31,6 +31,7 @@ from events.mailbox import (
 )
 from events.offer import HandshakeOffered, OfferRedeemed, OfferWithdrawn
 from events.original import OriginalReleased
+from events.peer import PeerKeyGone, PeerKeySeen
 from events.policy import Reason, Standing
 from node.inspection.outgoing import phrase_of
 
@@ -159,6 +160,11 @@ def _of_account(event: Event) -> str:
         case OriginalReleased():
             gone = "; nobody needed it any more, and it was erased" if event.erased else ""
             return f"raw message released by {event.owner}{gone}"
+        case PeerKeySeen():
+            proof = ", proved by DNSSEC" if event.validated else ""
+            return f"{event.domain} publishes the key {event.public_key}{proof}"
+        case PeerKeyGone():
+            return f"{event.domain} publishes the key {event.public_key} no more"
         case Erased():
             return f"{event.type}; what it said was erased"
         case _:
