@@ -74,7 +74,7 @@ class Accounts:
         directory: AccountDirectory,
         reached: Callable[[int], Awaitable[None]],
         keys: ServerKeys,
-        server_domain: str,
+        endpoints: ServerEndpoints,
         email_domains: tuple[str, ...],
         passwords: Passwords,
         hasher: EmailHasher,
@@ -94,7 +94,7 @@ class Accounts:
         self.directory = directory
         self._reached = reached
         self._keys = keys
-        self._server_domain = server_domain
+        self._endpoints = endpoints
         self._email_domains = email_domains
         self._passwords = passwords
         self._hasher = hasher
@@ -186,9 +186,9 @@ class Accounts:
             registration.signing_key,
             registration.agreement_key,
             self._keys.address,
-            ServerEndpoints(self._server_domain),
+            self._endpoints,
         )
-        credential = issue_registration_credential(address, self._server_domain, self._keys, now)
+        credential = issue_registration_credential(address, self._endpoints.domain, self._keys, now)
         return msgspec.json.encode(document).decode(), msgspec.json.encode(credential).decode()
 
     async def execute(self, address: str, command: Command, actor: str) -> list[Recorded]:

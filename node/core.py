@@ -35,6 +35,7 @@ from events.node import Restorations, evolve
 from node.acceptance import Acceptance
 from node.accounts import Accounts
 from node.attestation import Attestor
+from node.crypto.did_documents import ServerEndpoints
 from node.crypto.email_hash import EmailHasher
 from node.crypto.envelope import Envelopes
 from node.crypto.handshakes import server_handshake
@@ -46,7 +47,7 @@ from node.crypto.tokens import TokenIssuer
 from node.crypto.vault import Vault, vault_path
 from node.discovery.discovery import Discovery
 from node.erasure import Erasure
-from node.federation import Federation
+from node.federation import Federation, Rooms
 from node.filing import report_filing
 from node.mentioned import blobs_of
 from node.mime.reading import BlobMailReader
@@ -192,7 +193,7 @@ class Core:
             directory=self.directory,
             reached=lambda position: self.views.reached("directory", position),
             keys=self.keys,
-            server_domain=node.server_domain,
+            endpoints=ServerEndpoints(node.server_domain, self.settings.mtp.messaging_path),
             email_domains=node.email_domains,
             passwords=Passwords(self.scrypt),
             hasher=self.hasher,
@@ -274,7 +275,7 @@ class Core:
         self.federation.outgoing.seen(peer)
 
     def _federation(self) -> Federation:
-        return Federation(
+        rooms = Rooms(
             settings=self.settings,
             log=self.log,
             snapshots=self.snapshots,
@@ -290,6 +291,7 @@ class Core:
             reports=self.reports,
             clock=self.clock,
         )
+        return Federation(rooms)
 
     def _erasure(self, data: Path) -> Erasure:
         return Erasure(

@@ -20,6 +20,7 @@ from events.errors import InvalidInput, NotFound
 from events.mailbox import Mailbox
 from node.accounts import Registration
 from node.admin import handshakes
+from node.admin.deliveries import DELIVERY_OPERATIONS
 from node.archive.importing import imported
 from node.attestation import file_content
 from node.core import Core
@@ -276,5 +277,6 @@ OPERATIONS: Mapping[str, Operation] = {
     "parked.retry": parked_retry,
     "parked.drop": parked_drop,
     "view.swap": view_swap,
+    **DELIVERY_OPERATIONS,
     "log.checkpoint": log_checkpoint,
 }

@@ -119,8 +119,7 @@ class FederationRoutes:
         return await self._answered(call.request, self._settings.lookup_bytes, self._door.handshake)
 
     async def _answered(self, request: web.Request, limit: int, answer: Answer) -> bytes:
-        """Read the body while room is held for it: as much as there may be, if no length is declared."""
+        """Read the body while room is held for what has come of it, and answer."""
         client = self._clients.key(request)
-        declared = request.content_length
-        with self._door.turns.of_address(client, limit if declared is None else min(declared, limit)):
-            return await answer(await read_bytes(request, limit), client)
+        with self._door.turns.of_address(client) as grow:
+            return await answer(await read_bytes(request, limit, grow), client)

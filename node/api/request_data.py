@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -58,33 +59,41 @@ def read_query(request: web.Request, kind: type[msgspec.Struct]) -> Any:
         raise InvalidInput(f"invalid query: {error}") from None
 
 
+def _nobody(_: int) -> None:
+    """Hear of nothing."""
+
+
 async def read_body(request: web.Request, kind: Any, limit: int) -> Any:
     """Read and decode a JSON body. Raises InvalidInput, LimitExceeded, UnsupportedMediaType, TooSlow."""
     return decoded(await read_bytes(request, limit), kind)
 
 
-async def read_bytes(request: web.Request, limit: int) -> bytes:
-    """Read the body of a JSON request, `limit` bytes at most. Raises what `read_body` raises."""
+async def read_bytes(request: web.Request, limit: int, grow: Callable[[int], None] = _nobody) -> bytes:
+    """Read the body of a JSON request, `limit` bytes at most. Raises what `read_body` and `grow` raise.
+
+    `grow` is told the size of each piece that comes.
+    """
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("Content-Encoding: only identity is read here")
     if request.content_type not in {"application/json", "text/json", "application/octet-stream"}:
         raise UnsupportedMediaType("Content-Type must be application/json")
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            return await _bounded(request, limit)
+            return await _bounded(request, limit, grow)
     except web.RequestPayloadError as error:
         raise InvalidInput("the body is not what its headers say", str(error)) from None
     except TimeoutError:
         raise TooSlow(f"the body must arrive within {BODY_SECONDS:.0f} seconds") from None
 
 
-async def _bounded(request: web.Request, limit: int) -> bytes:
+async def _bounded(request: web.Request, limit: int, grow: Callable[[int], None]) -> bytes:
     """Read the body while counting: what is too large is never held."""
     if (request.content_length or 0) > limit:
         raise LimitExceeded(f"the body has {limit} bytes at most")
     body = bytearray()
     async for chunk in request.content.iter_any():
         body += chunk
+        grow(len(chunk))
         if len(body) > limit:
             raise LimitExceeded(f"the body has {limit} bytes at most")
     return bytes(body)

@@ -30,6 +30,7 @@ from events.mailbox import (
 )
 from events.offer import HandshakeOffered, OfferRedeemed, OfferWithdrawn
 from events.policy import Reason, Standing
+from node.inspection.outgoing import phrase_of
 
 REASONS: Final[Mapping[Reason, str]] = {
     Reason.NO_SUCH_MAILBOX: "nobody has that address here",
@@ -102,7 +103,7 @@ def phrase(event: Event, before: Mapping[str, Any] | None = None) -> str:
         case OfferRedeemed():
             return f"handshake offer used by {event.requester} for message {event.message}"
         case _:
-            return _of_account(event)
+            return phrase_of(event) or _of_account(event)
 
 
 def _written(event: DocumentWritten, before: Mapping[str, Any] | None) -> str:

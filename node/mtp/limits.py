@@ -21,7 +21,8 @@ class MtpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     lookup_bytes: int = 262_144
     """Largest body of a lookup: fifty of them have some 10 KB."""
     at_once_bytes: int = 268_435_456
-    """Bytes of bodies that are read or worked on at once; they take some four times as much memory."""
+    """Bytes of bodies that are read or worked on at once; they take some four times as much memory. One
+    client address may hold a quarter of it, or one message."""
     requests_per_second: float = 50.0
     """Requests of one peer, whose signature holds. The reference server allows 10 (wire spec section 3.8)."""
     request_burst: int = 200

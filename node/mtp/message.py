@@ -308,4 +308,5 @@ def _address_here(kid: str, server_domain: str) -> str:
         did = Did.parse(kid)
     except MailioError:
         return ""
-    return did.address if did.method == "web" and did.value.lower() == server_domain and did.fragment else ""
+    here = did.method == "web" and did.value.lower() == server_domain.lower()
+    return did.address if here and did.fragment else ""

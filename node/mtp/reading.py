@@ -6,7 +6,6 @@ links that the sync door serves; links that a sender puts there are dropped, for
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 from typing import Final
@@ -19,9 +18,10 @@ from actors.mailbox import ReadMail
 from events.identity import userdb_name
 from events.mailbox import StoredAttachment
 from node.mime.content import safe_filename
-from node.mime.reading import LARGE_BYTES, distinct_names
+from node.mime.reading import distinct_names
 from node.mtp.message import Attachment, AttachmentData, DidCommMessage
 from node.mtp.stored import message_of
+from node.mtp.working import worked
 from node.storage.blobs import Blobs
 
 CONTENT_TYPE: Final = "application/octet-stream"
@@ -41,8 +41,11 @@ class MessageDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel",
 
 
 class _File(msgspec.Struct, frozen=True):
+    """An attachment's bytes, and their MD5, which documents name and nothing relies on."""
+
     name: str
     content: bytes
+    digest: bytes
 
 
 class SignedMailReader:
@@ -59,10 +62,7 @@ class SignedMailReader:
         """
         raw = await self._blobs.read(blob)
         folder = f"/{userdb_name(owner)}/{document_id}"
-        if len(raw) < LARGE_BYTES:
-            message, files = _taken_apart(raw, folder)
-        else:
-            message, files = await asyncio.to_thread(_taken_apart, raw, folder)
+        message, files = await worked(len(raw), _taken_apart, raw, folder)
         document = _document(message, document_id)
         stored = await self._blobs.write(document, *(file.content for file in files), owners=(owner,))
         return ReadMail(
@@ -81,9 +81,7 @@ def _taken_apart(raw: bytes, folder: str) -> tuple[DidCommMessage, list[_File]]:
     names = distinct_names(
         [safe_filename(attachment.id, CONTENT_TYPE, number) for number, attachment in enumerate(found, 1)]
     )
-    files = [
-        _File(name, base64.b64decode(one.data.base64 or "")) for name, one in zip(names, found, strict=True)
-    ]
+    files = [_file(name, one.data.base64 or "") for name, one in zip(names, found, strict=True)]
     linked = [
         Attachment(attachment.id, _linked(file, folder))
         for attachment, file in zip(found, files, strict=True)
@@ -91,9 +89,14 @@ def _taken_apart(raw: bytes, folder: str) -> tuple[DidCommMessage, list[_File]]:
     return msgspec.structs.replace(message, attachments=linked), files
 
 
+def _file(name: str, text: str) -> _File:
+    content = base64.b64decode(text)
+    return _File(name, content, hashlib.md5(content, usedforsecurity=False).digest())
+
+
 def _linked(file: _File, folder: str) -> AttachmentData:
-    digest = hashlib.md5(file.content, usedforsecurity=False).hexdigest()
-    return AttachmentData(hash=digest, base64=UNSET, links=[f"{folder}/{quote(file.name, safe='')}"])
+    links = [f"{folder}/{quote(file.name, safe='')}"]
+    return AttachmentData(hash=file.digest.hex(), base64=UNSET, links=links)
 
 
 def _document(message: DidCommMessage, document_id: str) -> bytes:
@@ -104,11 +107,10 @@ def _document(message: DidCommMessage, document_id: str) -> bytes:
 
 
 def _stored(file: _File, blob: str) -> StoredAttachment:
-    digest = base64.b64encode(hashlib.md5(file.content, usedforsecurity=False).digest()).decode()
     return StoredAttachment(
         name=file.name,
         content_type=CONTENT_TYPE,
         length=len(file.content),
-        digest=f"md5-{digest}",
+        digest=f"md5-{base64.b64encode(file.digest).decode()}",
         blob=blob,
     )

@@ -14,7 +14,15 @@ from typing import Final
 import msgspec
 
 from events import mail
-from events.errors import Conflict, Forbidden, InvalidInput, MailioError, NotFound, VersionConflict
+from events.errors import (
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    LimitExceeded,
+    MailioError,
+    NotFound,
+    VersionConflict,
+)
 from events.event import Recorded
 from events.identity import web_did
 from events.log.log import Clock, Log
@@ -29,9 +37,19 @@ from node.mtp.ports import Offers, Reports
 from node.mtp.status import Code, decode_statuses
 from node.mtp.stored import stored
 from node.mtp.verifying import Freshness, Verified
+from node.mtp.working import worked
 
 MAIL_ID_DIGITS: Final = 32
 """Hex digits of a mail id. 128 bits of a hash: nobody finds a message that has the id of another mail."""
+
+MAX_LOCAL: Final = 100
+"""Recipients of one message at this node; clients may name 50 (section 5.4). Each costs some lookups."""
+
+
+class TooManyRecipients(LimitExceeded):
+    """The message is for more people than one request may be."""
+
+    mtp = "5.5.3"
 
 
 class DuplicateId(Conflict):
@@ -91,14 +109,15 @@ class Messages:
         is none, Forbidden for an author of another domain, what the policy refuses with when no recipient
         gets it, DuplicateId, Busy, StorageUnavailable.
         """
-        request = read_request(verified.payload)
+        size = len(verified.signed)
+        request = await worked(size, read_request, verified.payload)
         message = request.did_comm_message
         author = _author(message, verified.peer)
         self._freshness.require(request.timestamp)
         if message.is_notification:
             await self._reports.record(verified.peer, message.id, decode_statuses(message.plain_body))
             return self._receipt(message.id, request.timestamp)
-        ident, content = mail_id(verified.peer, message.id), content_digest(message)
+        ident, content = mail_id(verified.peer, message.id), await worked(size, content_digest, message)
         known = await self._known(ident) or await self._accept(verified, client, message, author, content)
         _require_same(known, content)
         return self._receipt(message.id, known.metadata.at)
@@ -187,6 +206,8 @@ def _recipients(message: DidCommMessage, domain: str) -> Sequence[str]:
     found = local_recipients(message, domain)
     if not found:
         raise NotFound("no local recipients found")
+    if len(found) > MAX_LOCAL:
+        raise TooManyRecipients(f"at most {MAX_LOCAL} recipients at once")
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from events.errors import Busy
@@ -25,6 +25,13 @@ LOOKUP_RATE: Final = Rate(10.0, 500)
 """Emails and owners that one peer may ask about: messages to ten new people a second, and a mailing list at
 once. Each asked email costs the asker a scrypt hash, and us one look into the directory."""
 
+ADDRESSES: Final = 4
+"""What one address may hold at once is this part of `mtp.at_once_bytes`, or one message if that is more. Only
+bytes that came count: announcing much and sending little takes room from nobody."""
+
+Grow = Callable[[int], None]
+"""Told how many bytes have come."""
+
 WAIT_MS: Final = 1_000
 """When to come back after too many at once."""
 
@@ -38,23 +45,36 @@ class Turns:
         self._failures = Limiter(clock, FAILURE_RATE)
         self._lookups = Limiter(clock, LOOKUP_RATE)
         self._at_once: Counter[str] = Counter()
+        self._of_address: Counter[str] = Counter()
         self._bytes = 0
 
     @contextlib.contextmanager
-    def of_address(self, client: str, size: int) -> Iterator[None]:
-        """Hold room for one request of a client address, with a body of up to `size` bytes.
+    def of_address(self, client: str) -> Iterator[Grow]:
+        """Hold room for one request of a client address; tell what is given how many bytes have come.
 
-        Raises TooManyRequests for an address with many failures or requests, Busy when the node is full.
+        Raises TooManyRequests for an address with many failures or requests. Growing raises Busy when the
+        node holds too much, or holds too much of this address.
         """
         self._failures.check(client)
-        if self._bytes and self._bytes + size > self._settings.at_once_bytes:
-            raise Busy("too many messages at once, try again later")
-        self._bytes += size
+        held = 0
+
+        def grow(size: int) -> None:
+            nonlocal held
+            held += size
+            self._bytes += size
+            self._of_address[client] += size
+            share = max(self._settings.message_bytes, self._settings.at_once_bytes // ADDRESSES)
+            if self._bytes > self._settings.at_once_bytes or self._of_address[client] > share:
+                raise Busy("too many messages at once, try again later")
+
         try:
             with self._one(f"address {client}", self._settings.address_requests_at_once):
-                yield
+                yield grow
         finally:
-            self._bytes -= size
+            self._bytes -= held
+            self._of_address[client] -= held
+            if not self._of_address[client]:
+                del self._of_address[client]
 
     @contextlib.contextmanager
     def of_peer(self, peer: str) -> Iterator[None]:

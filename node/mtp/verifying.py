@@ -7,10 +7,9 @@ holds is to read one body, look up one domain, and verify once or twice.
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import Any, Final, ParamSpec, TypeVar
+from collections.abc import Sequence
+from typing import Any, Final
 
 import msgspec
 
@@ -21,12 +20,7 @@ from node.discovery.domains import checked_domain
 from node.discovery.record import MalformedRecord
 from node.mtp.envelope import InvalidEnvelope, Kind, Opened, open_request
 from node.mtp.ports import PeerKeys
-
-Given = ParamSpec("Given")
-Result = TypeVar("Result")
-
-LARGE_BYTES: Final = 131_072
-"""Bodies from this size on are read and verified in a thread: 128 KiB take some 2 ms."""
+from node.mtp.working import worked
 
 KEYS_MS: Final = 5_000
 """How long a peer's keys are used without asking again: the least that a DNS answer is used for anyway."""
@@ -70,10 +64,10 @@ class Verifier:
         Raises InvalidEnvelope (400) for what is not, LimitExceeded (413) for what is beyond bounds, and
         KeysUnavailable (503) when DNS does not answer.
         """
-        opened = await _worked(len(body), open_request, kind, body)
+        opened = await worked(len(body), open_request, kind, body)
         peer = _domain(opened.sender_domain)
         key = await self._signer(opened, peer)
-        await _worked(len(body), opened.require_covered)
+        await worked(len(body), opened.require_covered)
         return Verified(
             peer=peer, payload=opened.payload, signed=opened.signed, signature=opened.signature, key=key
         )
@@ -129,18 +123,9 @@ def _domain(claimed: str) -> str:
 
 async def _matching(opened: Opened, keys: Sequence[bytes]) -> bytes | None:
     for key in keys:
-        if await _worked(len(opened.signed), opened.is_signed_by, (key,)):
+        if await worked(len(opened.signed), opened.is_signed_by, (key,)):
             return key
     return None
-
-
-async def _worked(
-    size: int, work: Callable[Given, Result], *arguments: Given.args, **named: Given.kwargs
-) -> Result:
-    """Do what takes time in proportion to `size` (bytes) here, or in a thread when that would be long."""
-    if size < LARGE_BYTES:
-        return work(*arguments, **named)
-    return await asyncio.to_thread(work, *arguments, **named)
 
 
 class Freshness:

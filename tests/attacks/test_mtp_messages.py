@@ -12,6 +12,7 @@ from typing import Any
 import cbor2
 import pytest
 
+from events.errors import StorageUnavailable
 from events.identity import handshake_id
 from events.log.clock import VirtualClock
 from events.mail import MailAccepted
@@ -469,26 +470,42 @@ async def test_an_address_that_only_brings_forgeries_is_told_to_wait(receiver: R
     receiver.receipt(await receiver.send(receiver.beta, receiver.beta.message(alice)))
 
 
-async def test_requests_that_never_end_are_bounded_by_number_and_by_size(tmp_path: Path) -> None:
-    async with harness.receiver(tmp_path, address_requests_at_once=3, at_once_bytes=1_000_000) as receiver:
+async def test_requests_that_never_end_hold_no_more_room_than_what_they_have_sent(tmp_path: Path) -> None:
+    async with harness.receiver(
+        tmp_path, message_bytes=100_000, at_once_bytes=400_000, address_requests_at_once=4
+    ) as receiver:
         alice = await receiver.node.user("alice")
-        body = receiver.beta.signed(receiver.beta.message(alice), receiver.clock.now())
-        head = f"POST {MESSAGING_PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         turns = receiver.node.core.peer_door.turns
+        head = f"POST {MESSAGING_PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         writers = []
-        for size, expected in ((300_000, 202), (900_000, 503)):
+
+        async def begin(sent: int) -> None:
             _, writer = await asyncio.open_connection("127.0.0.1", receiver.node.http.port)
-            writer.write(head.encode() + f"Content-Length: {size}\r\n\r\n{{".encode())
+            writer.write(head.encode() + b"Content-Length: 100000\r\n\r\n" + b" " * sent)
             writers.append(writer)
-            if expected == 202:
-                await until(lambda: turns._bytes >= 300_000)
-                assert (await receiver.post(body)).status == 202
-        big = await receiver.post(b" " * 900_000)
-        assert big.status == 503
+            before = turns._bytes
+            await until(lambda: turns._bytes >= before + sent)
+
+        for _ in range(3):
+            await begin(1)
+        receiver.receipt(await receiver.send(receiver.beta, receiver.beta.message(alice)))
+        await begin(99_000)
+        many = await receiver.send(receiver.beta, receiver.beta.message(alice, id="many"))
+        assert (many.status, many.headers["Retry-After"]) == (429, "1")
+        writers.pop(0).close()
+        await until(lambda: turns._at_once.total() == 3)
+        full = await receiver.post(b" " * 50_000)
+        assert (full.status, full.json["code"]) == (503, 503)
         for writer in writers:
             writer.close()
-        await until(lambda: not turns._bytes)
-        assert not turns._at_once
+        await until(lambda: not turns._bytes and not turns._at_once and not turns._of_address)
+        receiver.receipt(await receiver.send(receiver.beta, receiver.beta.message(alice, id="after")))
+
+
+async def test_a_message_to_everybody_is_refused_before_anybody_is_looked_up(receiver: Receiver) -> None:
+    everybody = [f"did:web:{HERE}#0x{number:040x}" for number in range(101)]
+    answer = await receiver.send(receiver.beta, receiver.beta.message(*everybody))
+    assert (answer.status, answer.json["message"]) == (413, "at most 100 recipients at once")
 
 
 # Who is there
@@ -518,3 +535,37 @@ async def test_a_message_to_somebody_who_was_erased_since_is_not_kept_again(
     assert await kept(receiver) == 1
     (record,) = await receiver.node.core.log.read(0, types={"MailAccepted"})
     assert not isinstance(record.event, MailAccepted)
+
+
+# When the node itself is in trouble
+
+
+async def test_no_receipt_is_given_while_the_disk_fails_and_the_same_message_is_taken_later(
+    receiver: Receiver, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core, message = receiver.node.core, receiver.beta.message(alice)
+
+    async def failing(*_: Any, **__: Any) -> Any:
+        raise StorageUnavailable("the disk is full", "no space left")
+
+    for part, name in ((core.blobs, "write"), (core.log, "append")):
+        with monkeypatch.context() as patch:
+            patch.setattr(part, name, failing)
+            answer = await receiver.send(receiver.beta, message)
+            assert (answer.status, answer.json) == (503, {"code": 503, "message": "the disk is full"})
+            assert answer.headers["Retry-After"]
+    assert not await kept(receiver)
+    receiver.receipt(await receiver.send(receiver.beta, message))
+    assert len(await receiver.filed()) == 1
+
+
+async def test_a_backlog_that_is_full_is_told_as_something_that_passes(
+    receiver: Receiver, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver.node.core.acceptance, "_backlog_limit", 0)
+    answer = await receiver.send(receiver.beta, receiver.beta.message(alice))
+    assert (answer.status, answer.json["message"]) == (
+        503,
+        "too much mail waits to be filed, try again later",
+    )
+    assert answer.headers["Retry-After"]

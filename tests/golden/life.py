@@ -26,6 +26,7 @@ from events.node import restored
 from node.accounts import Registration
 from node.cli.sending import with_crlf
 from node.crypto.handshakes import handshake_document, sign_handshake
+from tests.golden.sending import Post
 from tests.integration.api.harness import DOMAIN, FACTS, PASSWORD, Node, User, database
 from tests.integration.archive.harness import bring_in, write_archive
 from tests.integration.backup.harness import Place, accept
@@ -74,6 +75,7 @@ class Life:
         await self._mails()
         await self._devices()
         await self._folders()
+        await Post(self._node, self.ada).run()
         await self._trouble()
         await self._farewell()
         await self._arrival()

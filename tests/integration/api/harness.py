@@ -31,7 +31,7 @@ FACTS = SessionFacts(
     session="s", client="192.0.2.1", helo="mx.beta.example", esmtp=True, tls="", smtputf8=False
 )
 PASSWORD = "correct horse battery staple"
-GENEROUS = {"requests_per_second": 1000.0, "request_burst": 1000}
+GENEROUS: dict[str, Any] = {"requests_per_second": 1000.0, "request_burst": 1000}
 
 MAIL = (
     "From: Friend <friend@beta.example>\r\nTo: {to}\r\nSubject: {subject}\r\n"

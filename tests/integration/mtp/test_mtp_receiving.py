@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cbor2
+
 from actors.messages import Execute
 from events.account import DisableAccount
 from events.handshake import RecordHandshake, Terms
@@ -252,3 +254,26 @@ async def test_messages_are_taken_at_the_path_of_the_settings_and_at_the_usual_o
             receiver.receipt(await receiver.post(body, path))
         document = (await receiver.node.get("/.well-known/did.json")).json
         assert document["service"][1]["serviceEndpoint"] == f"{HERE}/api/v2/inbox"
+
+
+async def test_a_browser_that_writes_cbor_in_its_own_way_is_understood(
+    receiver: Receiver, alice: User
+) -> None:
+    """Times as floats, wide heads, null for what is not there (wire spec section 1.7)."""
+    message = receiver.beta.message(alice, createdTime=1_760_000_000_000)
+    signed = cbor2.dumps(
+        {
+            "timestamp": float(receiver.clock.now()),
+            "signatureScheme": "EdDSA_X25519",
+            "didCommMessage": {**message, "createdTime": 1.76e12, "thid": None, "attachments": []},
+        }
+    )
+    body = {
+        "didCommRequest": receiver.beta.request(message, receiver.clock.now()),
+        "cborPayloadBase64": to_base64(b"\xb9\x00\x03" + signed[1:]),
+        "signatureBase64": to_base64(receiver.beta.keys.sign(b"\xb9\x00\x03" + signed[1:])),
+        "senderDomain": BETA,
+    }
+    receiver.receipt(await receiver.post(json.dumps(body).encode()))
+    (document,) = await receiver.documents(alice)
+    assert document["didCommMessage"] == message
