@@ -116,6 +116,12 @@ async def test_what_only_looks_like_the_domain_is_another(owner: Owner, sender: 
     assert await owner.standing(sender) is Standing.UNKNOWN
 
 
+async def test_a_name_of_any_length_does_not_get_around_a_revoked_domain(owner: Owner) -> None:
+    await owner.terms("@shop.example", "revoked")
+    for length in (60, 300, 5_000):
+        assert await owner.standing("x" * length + "@shop.example") is Standing.REVOKED
+
+
 async def test_a_domain_in_another_script_is_approved_in_either_form(owner: Owner) -> None:
     await owner.terms("@xn--bcher-kva.example")
     for sender in ("a@b\u00fccher.example", "a@B\u00dcCHER.example", "a@xn--bcher-kva.example"):
