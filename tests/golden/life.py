@@ -16,13 +16,23 @@ from email.policy import SMTP
 from pathlib import Path
 from typing import Any
 
-from events.account import AddPasskey, DisableAccount, EnableAccount, Passkey, SmartKey, UsePasskey
+from events.account import (
+    AddPasskey,
+    DisableAccount,
+    EnableAccount,
+    Passkey,
+    SealInbound,
+    SmartKey,
+    UsePasskey,
+)
 from events.errors import CorruptRecord
 from events.identity import handshake_id, web_did
 from events.log.log import Origin, Write
 from events.mail import Recipient
 from events.node import STREAM as NODE_STREAM
 from events.node import restored
+from events.peer import STREAM as PEER_STREAM
+from events.peer import PeerKeyGone, PeerKeySeen
 from node.accounts import Registration
 from node.cli.sending import with_crlf
 from node.crypto.handshakes import handshake_document, sign_handshake
@@ -76,6 +86,8 @@ class Life:
         await self._devices()
         await self._folders()
         await Post(self._node, self.ada).run()
+        await self._sealed()
+        await self._peers()
         await self._trouble()
         await self._farewell()
         await self._arrival()
@@ -175,6 +187,23 @@ class Life:
         await self._api("PUT", "/api/v1/folder", {"id": family["id"], "name": "Family & friends"})
         await self._api("DELETE", f"/api/v1/folder/{gone['id']}")
         await self._write({"_id": "moved", "folder": family["id"], "created": TIME, "from": FRIEND})
+
+    async def _sealed(self) -> None:
+        """Ben wants his mail sealed to his key; the raw message is then nobody's any more."""
+        await self._core.accounts.execute(self.ben.address, SealInbound(on=True), "operator")
+        await self._accept(FRIEND, message(FRIEND, "for ben alone"), self.ben)
+
+    async def _peers(self) -> None:
+        """Another domain changes its key, as discovery tells it to the log."""
+        first, second = (base64.b64encode(bytes([one]) * 32).decode() for one in (1, 2))
+        found = (
+            PeerKeySeen(domain="beta.example", public_key=first, at=TIME),
+            PeerKeySeen(domain="beta.example", public_key=second, at=TIME + 1, validated=True),
+            PeerKeyGone(domain="beta.example", public_key=first, at=TIME + 2),
+        )
+        await self._core.log.append(
+            Write(f"{PEER_STREAM}beta.example", found), origin=Origin(actor="discovery")
+        )
 
     async def _trouble(self) -> None:
         """Bytes that can't be read for a while: mails and a document are parked, and what follows from it."""
