@@ -4,9 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 SECONDS ?= 60
+WORKERS ?= 2
+
+# Whole files go to a worker, in their order: folders with long tests come first, a thousand short ones last.
+SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-setup lint types unit docs fuzz crash bench clean
+.PHONY: help run test test-setup lint types unit docs fuzz crash simulate bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -15,7 +19,7 @@ run: $(VENV)/run.stamp ## Install what is missing, then run a node with its data
 	@$(BIN)/mailio-node run --init
 
 test: test-setup lint types ## Install what the tests need, start the real servers, run everything
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SPREAD)
 
 test-setup: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.setup
@@ -35,7 +39,8 @@ crash: test-setup ## Die at every failpoint, lose power, fail calls, thoroughly;
 ifdef FAILPOINT
 	FAILPOINT=$(FAILPOINT) HIT=$(HIT) $(BIN)/python -m pytest tests/crash/matrix.py
 else
-	THOROUGH=1 $(BIN)/python -m pytest tests/crash tests/crash/matrix.py
+	THOROUGH=1 $(BIN)/python -m pytest $(SPREAD) tests/crash
+	$(BIN)/python -m pytest -n $(WORKERS) -vv tests/crash/matrix.py
 endif
 
 docs: $(VENV)/dev.stamp ## Write the generated pages: configuration and commands
@@ -43,6 +48,9 @@ docs: $(VENV)/dev.stamp ## Write the generated pages: configuration and commands
 
 fuzz: $(VENV)/dev.stamp ## Fuzz every parser, SECONDS=60 each; TARGETS="…" for some of them
 	$(BIN)/python -m tests.fuzz $(SECONDS) $(TARGETS)
+
+simulate: $(VENV)/dev.stamp ## Many nodes in virtual time, with faults: SEEDS=1000, or SEED=… tells the story of one
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000))
 
 bench: test-setup $(VENV)/bench.stamp ## Measure all (about half an hour; QUICK=1: some minutes, nothing recorded)
 	$(BIN)/python -m benchmarks --size $(if $(QUICK),quick,full)

@@ -8,6 +8,7 @@ promise on. Its memory is a window on the queue (`actors.window`), and the state
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from itertools import islice
 
 import msgspec
@@ -50,18 +51,22 @@ from events.destination import (
     Reset,
     StartProbe,
 )
-from events.errors import AlreadyAnswered, Gone, StorageUnavailable, VersionConflict
+from events.errors import AlreadyAnswered, Conflict, Gone, MailioError, VersionConflict
 from events.event import Recorded
 from events.log.log import Log, Origin, SnapshotStore, Write
 
 NEVER = 2**63
 """A time that does not come."""
 
-DISK_PAUSE_MS = 5_000
+LOG_PAUSE_MS = 1_000
 """Pause after the log could not be written."""
 
 BUSY_PAUSE_MS = 1_000
 """Pause that a peer gets who asks for one and does not say how long."""
+
+
+Decided = tuple[Delivery, Sequence[DeliveryEvent]]
+"""A delivery, and what is to be recorded of it."""
 
 
 class Intervene(msgspec.Struct, frozen=True):
@@ -113,11 +118,8 @@ class FederationActor(AggregateActor[Destination, Command]):
 
     async def react_all(self, records: Sequence[Recorded]) -> None:
         """Do the same with several at once."""
-        for record in records:
-            if isinstance(record.event, DeliveryScheduled):
-                self._take_in(record)
-            else:
-                await self._promise_report(record)
+        for record in await self._promise_reports(records):
+            self._take_in(record)
         await self._go_on()
 
     def handle(self, message: object) -> object:
@@ -142,15 +144,25 @@ class FederationActor(AggregateActor[Destination, Command]):
         key = record.stream.removeprefix(delivery.STREAM)
         self._window.offer(delivery.evolve(delivery.initial(key), record.event))
 
-    async def _promise_report(self, record: Recorded) -> None:
-        """Schedule the notification of wire spec section 3.3.6; a second time the log refuses it."""
-        order = reporting.order(record, self.key, self._clock.now(), self._settings.lifetime_ms)
-        origin = Origin(actor=f"{KIND}/{self.key}", cause=record.metadata, answers=True)
+    async def _promise_reports(self, records: Sequence[Recorded]) -> list[Recorded]:
+        """Schedule the notifications of wire spec section 3.3.6; return all deliveries that are new.
+
+        A second time the log refuses one; then each is tried by itself.
+        """
+        new = [record for record in records if isinstance(record.event, DeliveryScheduled)]
+        orders = [self._report(record) for record in records if record not in new]
         try:
-            recorded = await self.log.append(order, origin=origin)
-        except (AlreadyAnswered, VersionConflict, Gone):
-            return
-        self._take_in(recorded[0])
+            return [*new, *await self.log.append_all(orders)] if orders else new
+        except (Conflict, Gone):
+            pass
+        for order, origin in orders:
+            with suppress(AlreadyAnswered, VersionConflict, Gone):
+                new += await self.log.append(order, origin=origin)
+        return new
+
+    def _report(self, record: Recorded) -> tuple[Write, Origin]:
+        order = reporting.order(record, self.key, self._clock.now(), self._settings.lifetime_ms)
+        return order, Origin(actor=f"{KIND}/{self.key}", cause=record.metadata, answers=True)
 
     # Going on
 
@@ -162,9 +174,12 @@ class FederationActor(AggregateActor[Destination, Command]):
                 await self.execute(NoteContact(self._clock.now(), spacing), self._own)
             await self._settle()
             await self._go_on()
-        except StorageUnavailable as error:
-            report(self.loop, f"deliveries to {self.key} wait for the disk", error)
-            self._outgoing.timers.set(KIND, self.key, self._clock.now() + DISK_PAUSE_MS)
+        except MailioError as error:
+            if not error.temporary:
+                raise
+            # The disk is full, or one of the senders is being erased just now.
+            report(self.loop, f"deliveries to {self.key} wait for the log", error)
+            self._outgoing.timers.set(KIND, self.key, self._clock.now() + LOG_PAUSE_MS)
 
     async def _go_on(self) -> None:
         """Start what may be started now, and see to it that somebody comes back for the rest."""
@@ -186,7 +201,7 @@ class FederationActor(AggregateActor[Destination, Command]):
     async def _fill(self, now: int) -> None:
         """Read the queue when the window may lack what could be started."""
         wanted = self._settings.concurrency
-        if self._window.complete or len(self._due(now, wanted)) >= wanted:
+        if not self._window.hungry or len(self._due(now, wanted)) >= wanted:
             return
         await self._outgoing.queue.reached(self._position)
         await self._window.fill(self._outgoing.queue.of(self.key))
@@ -206,15 +221,33 @@ class FederationActor(AggregateActor[Destination, Command]):
     async def _start(self, due: Sequence[Delivery], now: int) -> bool:
         """Record attempts, then begin them; True when others may have their turn now."""
         decided = [(one, delivery.decide(one, StartAttempt(now))) for one in due]
-        await self._append([_write(one, events) for one, events in decided if events])
-        for one, events in decided:
-            if events and isinstance(events[0], AttemptStarted):
+        wanted = [(one, events) for one, events in decided if events]
+        recorded = await self._recorded(wanted)
+        for one, events in recorded:
+            if isinstance(events[0], AttemptStarted):
                 self._outgoing.of(self.key).attempts += 1
                 self._outgoing.begin(one)
-        return any(one.final for one in due)
+        return len(recorded) < len(wanted) or any(one.final for one in due)
+
+    async def _recorded(self, decided: Sequence[Decided]) -> Sequence[Decided]:
+        """Append what was decided; return it without the deliveries of senders who were erased since."""
+        try:
+            await self._append([_write(one, events) for one, events in decided])
+        except Gone:
+            left = []
+            for one, events in decided:
+                try:
+                    await self._append([_write(one, events)])
+                    left.append((one, events))
+                except Gone:
+                    self._window.remove(one.id)
+            return left
+        return decided
 
     def _set_timer(self, now: int) -> None:
         """Come back when the first lane is due, but not before there is room, or when time runs out."""
+        if not self._outgoing.is_open:
+            return
         waiting = [one for one in self._window.all() if one.id not in self._running]
         heads = [one for one in self._window.heads() if one.id not in self._running]
         due = min((one.next_at for one in heads if not self._is_due(one, now)), default=NEVER)
@@ -234,12 +267,12 @@ class FederationActor(AggregateActor[Destination, Command]):
         while some:
             try:
                 await self._record_end(some[0])
-            except StorageUnavailable:
-                self._outgoing.keep(self.key, some)
-                raise
             except Gone:
                 # Its sender was erased: there is nobody to tell and nothing to try again.
                 self._window.remove(some[0].delivery)
+            except MailioError:
+                self._outgoing.keep(self.key, some)
+                raise
             self._outgoing.settled(self.key, some.pop(0).delivery)
 
     async def _record_end(self, ended: Ended) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
-from actors.messages import Consult, Inspect
+from actors.messages import Consult, Disclose, Inspect
 from actors.runtime.aggregate import AggregateActor
 from events import handshake
+from events.consent import Consent
+from events.errors import InvalidInput
 from events.event import Recorded
-from events.handshake import Book, Command, ForgetHandshake, RecordHandshake
-from events.identity import handshake_ids
+from events.handshake import Book, Command, ForgetHandshake, RecordHandshake, Terms
+from events.identity import SenderNames, handshake_id
 from events.log.log import Log, Origin, SnapshotStore
 from events.mailbox import DocumentWritten
 from events.policy import Standing
@@ -29,7 +31,8 @@ class HandshakeActor(AggregateActor[Book, Command]):
     """The handshake book of the owner `key` (a Mailio address)."""
 
     state_type = Book
-    questions = (Consult, Inspect)
+    state_schema = 2
+    questions = (Consult, Disclose, Inspect)
     stream_of = staticmethod(handshake.stream)
     initial = staticmethod(handshake.initial)
     decide = staticmethod(handshake.decide)
@@ -40,28 +43,44 @@ class HandshakeActor(AggregateActor[Book, Command]):
         self._hashes = hashes
 
     def handle(self, message: object) -> object:
-        """Answer `Consult` with a standing and `Inspect` with the state."""
+        """Answer `Consult` with a consent, `Disclose` with terms, `Inspect` with the state."""
         match message:
             case Consult():
-                return self._standing(message)
+                return self._consent(message)
+            case Disclose(ids=ids):
+                return self._disclosed(ids)
             case Inspect():
                 return self.state
             case _:
                 raise TypeError(f"a handshake book is not told {type(message).__name__}")
 
-    def _standing(self, question: Consult) -> Standing | Awaitable[Standing]:
+    def _consent(self, question: Consult) -> Consent | Awaitable[Consent]:
         """Say what the book holds; only where an email hash is needed the answer takes its time."""
         if not self.state.entries:
-            return Standing.UNKNOWN
-        ids = [one for text in question.identities for one in handshake_ids(self.key, did=text)]
-        found = self.state.standing(ids)
-        if found is not Standing.UNKNOWN or not question.email or not self.state.needs_email_hash:
-            return found
-        return self._standing_by_hash(question.email)
+            return Consent()
+        names = (SenderNames.of_did if question.did else SenderNames.of_email)(question.sender)
+        found = self._under(names)
+        if names.email and self.state.may_say_more_by_hash(found):
+            return self._consent_by_hash(names)
+        return found
 
-    async def _standing_by_hash(self, email: str) -> Standing:
-        email_hash = await self._hashes.hash(email)
-        return self.state.standing(handshake_ids(self.key, email_hash=email_hash))
+    async def _consent_by_hash(self, names: SenderNames) -> Consent:
+        try:
+            email_hash = await self._hashes.hash(names.email)
+        except InvalidInput:
+            return self._under(names)
+        return self._under(names, email_hash)
+
+    def _under(self, names: SenderNames, *more: str) -> Consent:
+        return self.state.consent(
+            [handshake_id(self.key, one) for one in (*names.exact, *more)],
+            against=[handshake_id(self.key, one) for one in names.against],
+            domain=handshake_id(self.key, names.domain) if names.domain else "",
+        )
+
+    def _disclosed(self, ids: Sequence[str]) -> Terms | None:
+        consent = self.state.consent(ids)
+        return self.state.entries[consent.handshake] if consent.standing is Standing.ACCEPTED else None
 
     async def react(self, record: Recorded) -> list[Recorded]:
         """Follow what the owner's devices wrote."""

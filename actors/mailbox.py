@@ -12,13 +12,14 @@ import msgspec
 from actors.messages import Consult, Inspect
 from actors.runtime.aggregate import AggregateActor
 from events import mailbox
+from events.consent import NO_DEMANDS, Consent, Demands, consent_of_all
 from events.event import Recorded
 from events.log import failpoints
 from events.log.log import Clock, Log, Origin, SnapshotStore
 from events.mail import STREAM as MAIL_STREAM
 from events.mail import MailAccepted
 from events.mailbox import Command, FileMessage, Mailbox, StoredAttachment
-from events.policy import Standing, Transport, standing_of_all
+from events.policy import Transport
 
 KIND = "mailbox"
 
@@ -46,6 +47,9 @@ class MailReader(Protocol):
     async def read(self, blob: str, *, document_id: str, owner: str, received_at: int) -> ReadMail:
         """Parse the message and store its document and attachments; malformed input has defects."""
 
+
+Author = tuple[str, bool]
+"""Who wrote a message: the name, and whether it is a DID that the sender's server has signed."""
 
 Told = Callable[[Recorded], None]
 """Hears of each filing once it is durable, for the operator."""
@@ -75,6 +79,7 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
     """The mailbox of the owner `key` (a Mailio address)."""
 
     state_type = Mailbox
+    state_schema = 2
     questions = (Inspect,)
     stream_of = staticmethod(mailbox.stream)
     initial = staticmethod(mailbox.initial)
@@ -92,6 +97,7 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
         books: Books,
         clock: Clock,
         goodreads_percent: int,
+        demands: Demands = NO_DEMANDS,
         told: Told = _nobody,
     ) -> None:
         super().__init__(key, log, snapshots)
@@ -100,6 +106,7 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
         self._books = books
         self._clock = clock
         self._goodreads_percent = goodreads_percent
+        self._demands = demands
 
     def handle(self, message: object) -> object:
         """Answer `Inspect` with the state."""
@@ -116,7 +123,7 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
     async def react_all(self, records: Sequence[Recorded]) -> None:
         """File accepted mails: read side by side, so that their documents share a sync, decided in order."""
         for some in _portions(records):
-            known = {author: await self._standing(author) for author in _authors(some)}
+            known = {author: await self._consent(*author) for author in _authors(some)}
             filings = await asyncio.gather(
                 *(self._filing(record, known) for record in some), return_exceptions=True
             )
@@ -136,7 +143,7 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
         return Origin(actor=f"{KIND}/{self.key}", cause=record.metadata, answers=True)
 
     @failpoints.after("mail-read")
-    async def _filing(self, record: Recorded, known: dict[str, Standing]) -> FileMessage:
+    async def _filing(self, record: Recorded, known: dict[Author, Consent]) -> FileMessage:
         """Read an accepted mail, and ask the handshake book about its authors unless that is `known`."""
         accepted = record.event
         assert isinstance(accepted, MailAccepted)
@@ -147,13 +154,19 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
             accepted.blob, document_id=doc_id, owner=self.key, received_at=accepted.received_at
         )
         authors = accepted.authors or (read.author or accepted.envelope_sender,)
-        standings = [known.get(one) or await self._standing(one) for one in dict.fromkeys(authors)]
+        did = transport is Transport.MTP
+        consent = consent_of_all(
+            [known.get((one, did)) or await self._consent(one, did) for one in dict.fromkeys(authors)]
+        )
         return FileMessage(
             id=doc_id,
             mail=mail_id,
             transport=transport,
             sender=authors[0].lower(),
-            standing=standing_of_all(standings),
+            standing=consent.standing,
+            handshake=consent.handshake,
+            level_met=self._demands.met_by(consent),
+            frequency_minutes=self._demands.minutes(consent),
             authenticated=accepted.authenticated,
             spam=accepted.spam,
             introduction=accepted.introduces,
@@ -166,20 +179,19 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
             goodreads_percent=self._goodreads_percent,
         )
 
-    async def _standing(self, sender: str) -> Standing:
+    async def _consent(self, sender: str, did: bool) -> Consent:
         if not sender:
-            return Standing.UNKNOWN
-        email = "" if sender.startswith("did:") else sender.lower()
-        question = Consult(tuple(dict.fromkeys((sender, sender.lower()))), email)
-        return Standing(str(await self._books.ask("handshake", self.key, question)))
+            return Consent()
+        consent = await self._books.ask("handshake", self.key, Consult(sender, did))
+        assert isinstance(consent, Consent)
+        return consent
 
 
-def _authors(records: Sequence[Recorded]) -> list[str]:
+def _authors(records: Sequence[Recorded]) -> list[Author]:
     """Return all authors that the doors have read, each once: a mailing list is asked about once a batch."""
-    events = (record.event for record in records)
-    return list(
-        dict.fromkeys(one for event in events if isinstance(event, MailAccepted) for one in event.authors)
-    )
+    events = [record.event for record in records if isinstance(record.event, MailAccepted)]
+    authors = ((one, each.transport == Transport.MTP) for each in events for one in each.authors)
+    return list(dict.fromkeys(authors))
 
 
 def _portions(records: Sequence[Recorded]) -> Iterator[list[Recorded]]:

@@ -28,11 +28,21 @@ class Refresh(msgspec.Struct, frozen=True):
 
 
 class Consult(msgspec.Struct, frozen=True):
-    """Ask a handshake book about a sender; the answer is an `events.policy.Standing`.
+    """Ask a handshake book about a sender; the answer is an `events.consent.Consent`.
 
-    `identities` are the texts under which the sender may stand in the book, best first (wire spec
-    section 4.3): DID, email as received, email in lower case …
+    `sender` is an email as it was received, or, with `did`, a DID that the sender's server has signed. Only
+    the transport knows which: a mail may have the text of a DID where an email is due.
     """
 
-    identities: tuple[str, ...]
-    email: str = ""
+    sender: str
+    did: bool = False
+
+
+class Disclose(msgspec.Struct, frozen=True):
+    """Ask a handshake book for the terms on which it lets somebody in; the answer is `Terms` or None.
+
+    `ids` are handshake ids of one sender, best first. A revocation and an unanswered request are None, like a
+    sender whom the book does not know.
+    """
+
+    ids: tuple[str, ...]

@@ -12,12 +12,13 @@ from typing import Protocol
 
 import msgspec
 
-from actors.runtime.timers import Post, Timers
+from actors.runtime.timers import BUSY_MS, Post, Timers
 from events.attempt import Outcome, RetryPolicy
 from events.delivery import (
     Delivery,
 )
 from events.destination import Breaker, Destination
+from events.errors import Busy
 from events.log.log import Clock
 
 KIND = "federation"
@@ -217,7 +218,10 @@ class Outgoing:
         async with self._room:
             outcome = await self.courier.carry(delivery)
         self.outcomes.setdefault(destination, []).append(Ended(delivery.id, number, outcome))
-        await self._post.tell(KIND, destination, Concluded())
+        try:
+            await self._post.tell(KIND, destination, Concluded())
+        except Busy:
+            self.timers.set(KIND, destination, self.clock.now() + BUSY_MS)
 
     def ended(self, destination: str) -> list[Ended]:
         """Take the attempts that have ended; they are under way until `settled`."""

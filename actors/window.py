@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator, Iterator
 
 from events.delivery import Delivery, Phase
 
-SIZE = 256
-"""Deliveries in memory for each destination: some 100 KB."""
+SIZE = 512
+"""Deliveries in memory for each destination: some 300 KB."""
 
-SHARE = 32
-"""Deliveries of one lane among them."""
+SHARE = 64
+"""Deliveries of one lane among them. Reading the queue again is put off until half of them have gone."""
 
 
 class Window:
@@ -27,6 +27,9 @@ class Window:
         self._lanes: dict[str, dict[str, Delivery]] = {}
         self._known: dict[str, Delivery] = {}
         self.complete = False
+        self._unread = True
+        self._full: set[str] = set()
+        self._cut = False
 
     def __len__(self) -> int:
         return len(self._known)
@@ -39,12 +42,21 @@ class Window:
         """Forget everything; `fill` brings it back."""
         self._lanes.clear()
         self._known.clear()
-        self.complete = False
+        self.complete, self._unread = False, True
+
+    @property
+    def hungry(self) -> bool:
+        """Whether the queue is worth reading again: it is read from its beginning, which takes its time."""
+        if self.complete:
+            return False
+        few = any(len(self._lanes.get(lane, ())) <= self._share // 2 for lane in self._full)
+        return self._unread or few or (self._cut and len(self._known) <= self._size // 2)
 
     def offer(self, state: Delivery) -> None:
         """Take in the newest delivery of all, if it has a place; else it waits in the queue."""
         if self.complete and not self._take(state):
-            self.complete = False
+            self._cut = len(self._known) >= self._size
+            self.complete, self._full = False, set() if self._cut else {state.lane}
 
     def _take(self, state: Delivery) -> bool:
         if state.id in self._known:
@@ -75,6 +87,7 @@ class Window:
     async def fill(self, queue: AsyncIterator[Delivery]) -> None:
         """Take in what there is a place for, oldest first; what is held needs none."""
         complete, full = True, set[str]()
+        self._unread = False
         async for state in queue:
             if state.phase is not Phase.WAITING:
                 continue
@@ -83,9 +96,9 @@ class Window:
                 complete = False
                 full.add(state.lane)
             if len(self._known) >= self._size:
-                complete = False
                 break
-        self.complete = complete
+        self._cut = len(self._known) >= self._size
+        self.complete, self._full = complete and not self._cut, full
 
     def heads(self) -> Iterator[Delivery]:
         """Give the delivery of each lane whose turn it is."""

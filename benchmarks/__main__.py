@@ -29,6 +29,7 @@ MEASURES = (
     "rebuild",
     "start",
     "mailboxes",
+    "federation",
 )
 """In the order in which they run: the first ones want the machine at its calmest."""
 

@@ -57,7 +57,7 @@ def family(pid: int) -> list[int]:
 
 
 class Peak:
-    """The most that was seen, in MB: all processes of a family together, pages that they share counted once."""
+    """The most that was seen, in MB: all processes of a family together, shared pages counted once."""
 
     def __init__(self) -> None:
         self.together = 0.0

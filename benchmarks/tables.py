@@ -143,6 +143,16 @@ def live_clients(figures: Any) -> Iterator[Line]:
     yield Line(f"{many['clients']:,} live clients, 100 mails/s", "", found, met=True)
 
 
+def federation(figures: Any) -> Iterator[Line]:
+    """From node to node, and what a dead peer takes from the others."""
+    pair, ten = figures["pair"], figures["ten"]
+    alone = f"p50 {pair['p50']:.1f}, p99 {pair['p99']:.1f} ms"
+    yield Line("messages/s from node to node, confirmed", "", f"{pair['rate']:,.0f}", met=True)
+    yield Line("one message, sent to confirmed", "", alone, met=True)
+    found = f"{ten['loss_percent']:.1f} % ({ten['one_dead']:,.0f} to {ten['alive']:,.0f}/s)"
+    yield Line("one of ten peers dead: the others lose", "< 5 %", found, ten["loss_percent"] < 5)
+
+
 SECTIONS: dict[str, Callable[[Any], Iterator[Line]]] = {
     "accept": accept,
     "commit_curve": commit_curve,
@@ -150,6 +160,7 @@ SECTIONS: dict[str, Callable[[Any], Iterator[Line]]] = {
     "visible": visible,
     "replay": replay,
     "materialise": materialise,
+    "federation": federation,
     "rebuild": rebuild,
     "start": start,
     "mailboxes": mailboxes,

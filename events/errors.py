@@ -172,6 +172,16 @@ class MailboxDisabled(Forbidden):
     mtp = "5.2.1"
 
 
+class TooFrequent(MailioError):
+    """The sender writes more often than the recipient agreed to; it may again when the time has passed."""
+
+    fault = Fault.SENDER
+    temporary = True
+    smtp = "450 4.7.1"
+    http = 429
+    mtp = "4.8.10"
+
+
 class MailboxFull(LimitExceeded):
     """The recipient has no room left; they may make some."""
 

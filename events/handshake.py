@@ -10,7 +10,19 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from events import offer
+from events.consent import Consent
 from events.event import Event
+from events.identity import domain_name, handshake_id
+from events.offer import (
+    HandshakeOffered,
+    MakeOffer,
+    Offer,
+    OfferRedeemed,
+    OfferWithdrawn,
+    RedeemOffer,
+    WithdrawOffer,
+)
 from events.policy import Standing
 
 STREAM = "handshake-"
@@ -39,6 +51,13 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     origin_domain: str = ""
     by_email_hash: bool = False
     created: int = 0
+
+    def sender(self, owner: str) -> str:
+        """Name the sender as far as the terms do: a whole domain, an address or an email hash; else ""."""
+        domain = domain_name(self.origin_domain)
+        if domain and self.id == handshake_id(owner, domain):
+            return domain
+        return self.sender_address or self.sender_email_hash
 
 
 class HandshakeAccepted(Event, frozen=True, kw_only=True):
@@ -87,35 +106,69 @@ class ForgetHandshake(msgspec.Struct, frozen=True):
     id: str
 
 
-Command = RecordHandshake | ForgetHandshake
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """One line of the book."""
-
-    standing: Standing
-    created: int
-    by_email_hash: bool
+Command = RecordHandshake | ForgetHandshake | MakeOffer | RedeemOffer | WithdrawOffer
 
 
 class Book(msgspec.Struct):
-    """State of one owner's book: entries by handshake id."""
+    """State of one owner's book: what the owner said of each sender, by handshake id, and open offers.
+
+    `hashed` are the ids that can only be found by the sender's email hash, `hashed_revocations` those of them
+    that shut somebody out.
+    """
 
     owner: str
-    entries: dict[str, Entry] = {}
-
-    @property
-    def needs_email_hash(self) -> bool:
-        """Whether some entry can only be found by the sender's email hash."""
-        return any(entry.by_email_hash for entry in self.entries.values())
+    entries: dict[str, Terms] = {}
+    hashed: set[str] = set()
+    hashed_revocations: set[str] = set()
+    offers: dict[str, Offer] = {}
 
     def standing(self, ids: Iterable[str]) -> Standing:
-        """Return what the book says under the first of these handshake ids that it knows."""
-        for handshake_id in ids:
-            entry = self.entries.get(handshake_id)
-            if entry is not None:
-                return entry.standing
-        return Standing.UNKNOWN
+        """Return what the book says under these handshake ids, all of the same sender."""
+        return self.consent(ids).standing
+
+    def consent(self, ids: Iterable[str], *, against: Iterable[str] = (), domain: str = "") -> Consent:
+        """Return what the book says of a sender.
+
+        `ids` are the handshake ids of the sender's names, best first, `against` those of names that anybody
+        may bear: entries under them count only against the sender. `domain` is the id of the sender's whole
+        domain. A revocation under any name wins; then an acceptance, then what is said of the domain, then a
+        request that is not answered.
+        """
+        named = [self.entries[one] for one in ids if one in self.entries]
+        shut = [self.entries[one] for one in against if one in self.entries]
+        around = [self.entries[domain]] if domain in self.entries else []
+        return (
+            _first([*named, *shut], "revoked")
+            or _first(named, "accepted")
+            or _first(around, "revoked", whole_domain=True)
+            or _first(around, "accepted", whole_domain=True)
+            or _first(named, "request")
+            or Consent()
+        )
+
+    def may_say_more_by_hash(self, consent: Consent) -> bool:
+        """Whether the sender's email hash, which is slow to compute, could lead to a weightier entry."""
+        if consent.standing is Standing.REVOKED and not consent.whole_domain:
+            return False
+        if consent.standing is Standing.ACCEPTED and not consent.whole_domain:
+            return bool(self.hashed_revocations)
+        return bool(self.hashed)
+
+
+def _first(entries: Iterable[Terms], status: str, *, whole_domain: bool = False) -> Consent | None:
+    """Return the first of the entries that has this status, as a consent."""
+    for terms in entries:
+        if terms.status == status:
+            return Consent(
+                standing=Standing(status),
+                handshake=terms.id,
+                whole_domain=whole_domain,
+                level=terms.level,
+                type=terms.type,
+                subtype=terms.subtype,
+                frequency_minutes=terms.frequency_minutes,
+            )
+    return None
 
 
 def initial(key: str) -> Book:
@@ -131,14 +184,18 @@ _EVENT_OF = {
 
 
 def decide(state: Book, command: Command) -> Sequence[Event]:
-    """Say what happened because of a command: always one event, for every document has an answer.
+    """Say what happened because of a command. A document always has an answer, be it `HandshakeUnchanged`.
 
     A document older than the one already in the book changes nothing: a device that was long offline
-    must not undo a revocation.
+    must not undo a revocation. Raises what `events.offer.decide` raises.
     """
-    if isinstance(command, ForgetHandshake):
-        return [_forget(state, command.id)]
-    return [_record(state, command.terms)]
+    match command:
+        case ForgetHandshake():
+            return [_forget(state, command.id)]
+        case RecordHandshake():
+            return [_record(state, command.terms)]
+        case _:
+            return offer.decide(state.offers, command)
 
 
 def _forget(state: Book, handshake_id: str) -> Event:
@@ -151,22 +208,31 @@ def _record(state: Book, terms: Terms) -> Event:
     event = _EVENT_OF.get(terms.status)
     if event is None:
         return _forget(state, terms.id)
-    if known and (known.created > terms.created or known == _entry(terms)):
+    if known and (known.created > terms.created or known == terms):
         return HandshakeUnchanged(id=terms.id)
     return event(terms=terms)
-
-
-def _entry(terms: Terms) -> Entry:
-    return Entry(Standing(terms.status), terms.created, terms.by_email_hash)
 
 
 def evolve(state: Book, event: Event) -> Book:
     """Fold one event into the book; the book that was passed in is used up."""
     match event:
         case HandshakeAccepted() | HandshakeRevoked() | HandshakeRequested():
-            state.entries[event.terms.id] = _entry(event.terms)
+            _enter(state, event.terms)
         case HandshakeForgotten():
             state.entries.pop(event.id, None)
+            state.hashed.discard(event.id)
+            state.hashed_revocations.discard(event.id)
+        case HandshakeOffered() | OfferRedeemed() | OfferWithdrawn():
+            state.offers = offer.evolve(state.offers, event)
         case _:
             pass
     return state
+
+
+def _enter(state: Book, terms: Terms) -> None:
+    state.entries[terms.id] = terms
+    for found, belongs in (
+        (state.hashed, terms.by_email_hash),
+        (state.hashed_revocations, terms.by_email_hash and terms.status == "revoked"),
+    ):
+        (found.add if belongs else found.discard)(terms.id)

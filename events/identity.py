@@ -125,9 +125,10 @@ def web_did(server_domain: str, address: str) -> Did:
 def handshake_id(owner_address: str, sender: str) -> str:
     """Compute the id of the handshake in which `owner_address` speaks about `sender`: 64 hex digits.
 
-    Nothing stands between the two texts, and the sender's case is kept (wire spec section 4.3).
+    Nothing stands between the two texts, and the sender's case is kept (wire spec section 4.3). Bytes of a
+    stranger's that are no UTF-8 have an id too, which no client can have written.
     """
-    return hashlib.sha256(f"{owner_address}{sender}".encode()).hexdigest()
+    return hashlib.sha256(f"{owner_address}{sender}".encode(errors="surrogatepass")).hexdigest()
 
 
 def handshake_ids(
@@ -136,6 +137,65 @@ def handshake_ids(
     """Ids under which a sender's handshake may be kept, in probing order (wire spec section 4.3)."""
     senders = [did, address, email, email.lower(), email_hash]
     return [handshake_id(owner_address, sender) for sender in dict.fromkeys(senders) if sender]
+
+
+class SenderNames(msgspec.Struct, frozen=True):
+    """The texts under which a sender may stand in a handshake book (wire spec section 4.3), best first.
+
+    `exact` are names that only this sender can bear. `against` are names that somebody else may bear too: an
+    entry under one can shut the sender out, never let it in. `domain` names everybody at the sender's domain
+    (`@` and the domain in ASCII form), `email` is what an email hash is made of; both may be "".
+    """
+
+    exact: tuple[str, ...] = ()
+    against: tuple[str, ...] = ()
+    domain: str = ""
+    email: str = ""
+
+    @classmethod
+    def of_email(cls, sender: str) -> SenderNames:
+        """Name a sender by what a mail says, as it was received.
+
+        What is no sound email lets nobody in: a stranger may have written anything there, a DID too.
+        """
+        domain = domain_name(email_domain(sender))
+        written = (sender, sender.lower())
+        try:
+            return cls(_distinct(*written, normalise_email(sender)), (), domain, sender.lower())
+        except InvalidInput:
+            return cls((), _distinct(*written), domain)
+
+    @classmethod
+    def of_did(cls, sender: str) -> SenderNames:
+        """Name a sender by a DID that its server has signed.
+
+        The bare Mailio address is a name `against`: any server can say that a user of its has it, and only
+        the DID says which server that is.
+        """
+        try:
+            did = Did.parse(sender)
+        except InvalidInput:
+            return cls((), (sender,))
+        if not (did.host and did.address):
+            return cls((), (sender,))
+        canonical = str(web_did(did.host, did.address))
+        return cls(_distinct(canonical, sender), (did.address,), domain_name(did.host))
+
+
+def _distinct(*names: str) -> tuple[str, ...]:
+    return tuple(name for name in dict.fromkeys(names) if name)
+
+
+def domain_name(domain: str) -> str:
+    """Return the name of everybody at a domain, "" for what is no domain: `@` and its ASCII form.
+
+    No email and no DID can have this form, so that nobody can take the place of a domain. Subdomains are
+    other domains.
+    """
+    try:
+        return f"@{normalise_domain(domain)}"
+    except InvalidInput:
+        return ""
 
 
 def mapping_id(email_hash: str) -> str:

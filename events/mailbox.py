@@ -47,7 +47,8 @@ class MessageFiled(Event, frozen=True, kw_only=True):
     the blob that holds the document without `folder` and `created`. `size` counts against the quota: the
     bytes of the document as it is stored, and of its attachments. `defects` counts what was wrong with
     the message's form. `standing` is what the handshake book said about the authors, None in records of a
-    program that did not keep it.
+    program that did not keep it. `handshake` is the id of the one whose agreed frequency the message was held
+    against, "" where none limits it.
     """
 
     id: str
@@ -63,6 +64,7 @@ class MessageFiled(Event, frozen=True, kw_only=True):
     message_id: str = ""
     defects: int = 0
     standing: Standing | None = None
+    handshake: str = ""
 
 
 class MessageSent(Event, frozen=True, kw_only=True):
@@ -140,7 +142,8 @@ class FolderRemoved(Event, frozen=True, kw_only=True):
 class FileMessage(msgspec.Struct, frozen=True, kw_only=True):
     """File a message that the node has accepted. Times in milliseconds.
 
-    `size` is in bytes, of the blob `document` and the attachments.
+    `size` is in bytes, of the blob `document` and the attachments. `handshake`, `level_met` and
+    `frequency_minutes` are the terms of the accepted handshake under which it comes, if there is one.
     """
 
     id: str
@@ -159,6 +162,9 @@ class FileMessage(msgspec.Struct, frozen=True, kw_only=True):
     attachments: tuple[StoredAttachment, ...] = ()
     message_id: str = ""
     defects: int = 0
+    handshake: str = ""
+    level_met: bool = True
+    frequency_minutes: int = 0
 
 
 class SendMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -248,14 +254,32 @@ class Correspondent(msgspec.Struct):
     interest: set[str] = set()
 
 
+class Pace(msgspec.Struct, frozen=True):
+    """How a sender keeps to an agreed frequency: when (ms) the last message counted, and what came since."""
+
+    counted_at: int
+    set_aside: int = 0
+
+
 class Mailbox(msgspec.Struct):
-    """State of one mailbox. `used` is in bytes."""
+    """State of one mailbox. `used` is in bytes, `paces` are by handshake id."""
 
     owner: str
     used: int = 0
     filed: int = 0
     correspondents: dict[str, Correspondent] = {}
     folders: dict[str, str] = {}
+    paces: dict[str, Pace] = {}
+
+    def quiet_ms(self, handshake: str, now: int) -> int | None:
+        """Time (ms) since the last message that counted under a handshake, None where there was none."""
+        pace = self.paces.get(handshake)
+        return now - pace.counted_at if pace else None
+
+    def set_aside(self, handshake: str) -> int:
+        """Messages under a handshake that came too early since the last one that counted."""
+        pace = self.paces.get(handshake)
+        return pace.set_aside if pace else 0
 
     def correspondent(self, other: str) -> Correspondent:
         """Return what passed between the owner and `other`; all zero for a stranger."""
@@ -283,6 +307,10 @@ def verdict(state: Mailbox, command: FileMessage) -> Verdict:
             received=other.received,
             interest=len(other.interest),
             goodreads_percent=command.goodreads_percent,
+            level_met=command.level_met,
+            frequency_minutes=command.frequency_minutes,
+            quiet_ms=state.quiet_ms(command.handshake, command.filed_at),
+            set_aside=state.set_aside(command.handshake),
         )
     )
 
@@ -325,6 +353,7 @@ def _file(state: Mailbox, command: FileMessage) -> Event:
         message_id=command.message_id,
         defects=command.defects,
         standing=command.standing,
+        handshake=command.handshake if command.frequency_minutes else "",
     )
 
 
@@ -402,6 +431,7 @@ def evolve(state: Mailbox, event: Event) -> Mailbox:
             state.used += event.size
             state.filed += 1
             state.correspondents.setdefault(event.sender, Correspondent()).received += 1
+            _keep_pace(state, event)
         case MessageSent():
             state.used += event.size
             for recipient in event.recipients:
@@ -417,3 +447,17 @@ def evolve(state: Mailbox, event: Event) -> Mailbox:
         case _:
             pass
     return state
+
+
+_COUNTED = frozenset((Reason.HANDSHAKE_ACCEPTED, Reason.HANDSHAKE_ACCEPTED_UNVERIFIED))
+
+
+def _keep_pace(state: Mailbox, event: MessageFiled) -> None:
+    """Note when a message under a limited handshake got the owner's attention, or was kept from it."""
+    if not event.handshake:
+        return
+    before = state.paces.get(event.handshake)
+    if event.reason in _COUNTED:
+        state.paces[event.handshake] = Pace(event.filed_at)
+    elif event.reason is Reason.FREQUENCY_EXCEEDED and before:
+        state.paces[event.handshake] = Pace(before.counted_at, before.set_aside + 1)

@@ -69,10 +69,17 @@ class Reason(StrEnum):
     HANDSHAKE_ACCEPTED = "handshake_accepted"
     HANDSHAKE_ACCEPTED_UNVERIFIED = "handshake_accepted_unverified"
     HANDSHAKE_REQUESTED = "handshake_requested"
+    HANDSHAKE_NOT_AUTHENTIC = "handshake_not_authentic"
+    HANDSHAKE_LEVEL_TOO_LOW = "handshake_level_too_low"
+    FREQUENCY_EXCEEDED = "frequency_exceeded"
     CORRESPONDENT = "correspondent"
     FIRST_CONTACT = "first_contact"
     OFTEN_READ = "often_read"
     SELDOM_READ = "seldom_read"
+
+
+SET_ASIDE_MOST = 10
+"""Messages over the agreed frequency that are set aside, each time, before the door says no."""
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,8 +88,13 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     `answered` is true once the node has taken responsibility for the message: it can't be refused any
     more. `sent`, `received` and `interest` count messages between the two before this one: to the
     sender, from the sender, and those from the sender that the owner showed interest in. Sizes are in
-    bytes. `authenticated` is None while nobody has checked that the sender is who it says. `introduction` is
-    true for a request for a handshake that came with an offer of the owner's, and for an answer to one.
+    bytes. `authenticated` is true when the author's domain is proven to have sent the message (by MTP: its
+    server signed it; by SMTP: SPF or DKIM holds for that very domain), false when that failed, None while
+    nobody has checked. `level_met` tells whether the handshake's level is as high as the node demands.
+    `frequency_minutes` have to lie between two messages under the handshake (0: no limit); `quiet_ms` have
+    passed since the last one that counted (None: there was none), and `set_aside` came too early since.
+    `introduction` is true for a request for a handshake that came with an offer of the owner's, and for an
+    answer to one.
     """
 
     transport: Transport
@@ -100,6 +112,10 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     received: int = 0
     interest: int = 0
     goodreads_percent: int = 30
+    level_met: bool = True
+    frequency_minutes: int = 0
+    quiet_ms: int | None = None
+    set_aside: int = 0
     introduction: bool = False
 
 
@@ -131,6 +147,21 @@ def _accepted(case: Case) -> bool:
     return case.standing is Standing.ACCEPTED
 
 
+def _forged(case: Case) -> bool:
+    return _accepted(case) and case.authenticated is False
+
+
+def _too_early(case: Case) -> bool:
+    """Whether the agreed time has not passed; a clock that was set back doesn't count against anybody."""
+    if not _accepted(case) or case.quiet_ms is None:
+        return False
+    return 0 <= case.quiet_ms < case.frequency_minutes * 60_000
+
+
+def _floods(case: Case) -> bool:
+    return not case.answered and case.set_aside >= SET_ASIDE_MOST and _too_early(case)
+
+
 def _read_often(case: Case) -> bool:
     return interest_percent(case.interest, case.received) >= case.goodreads_percent
 
@@ -146,6 +177,10 @@ _RULES: tuple[_Rule, ...] = (
     (lambda c: c.spam, Reason.SPAM_VERDICT, False, Folder.SPAM),
     (lambda c: c.own, Reason.OWN_MESSAGE, False, Folder.INBOX),
     (lambda c: c.introduction, Reason.HANDSHAKE_REQUESTED, False, Folder.HANDSHAKE),
+    (_forged, Reason.HANDSHAKE_NOT_AUTHENTIC, False, Folder.OTHER),
+    (lambda c: _accepted(c) and not c.level_met, Reason.HANDSHAKE_LEVEL_TOO_LOW, False, Folder.HANDSHAKE),
+    (_floods, Reason.FREQUENCY_EXCEEDED, True, Folder.OTHER),
+    (_too_early, Reason.FREQUENCY_EXCEEDED, False, Folder.OTHER),
     (lambda c: _accepted(c) and c.authenticated is True, Reason.HANDSHAKE_ACCEPTED, False, Folder.INBOX),
     (_accepted, Reason.HANDSHAKE_ACCEPTED_UNVERIFIED, False, Folder.INBOX),
     (lambda c: c.standing is Standing.REQUEST, Reason.HANDSHAKE_REQUESTED, False, Folder.HANDSHAKE),

@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
-from events import account, attestation, delivery, destination, handshake, mail, mailbox, node, parking, view
+from events import (
+    account,
+    attestation,
+    delivery,
+    destination,
+    handshake,
+    mail,
+    mailbox,
+    node,
+    offer,
+    parking,
+    view,
+)
 from events.event import EVENT_TYPES, Event
 
-MODULES = (account, attestation, delivery, destination, handshake, mail, mailbox, node, parking, view)
+MODULES = (
+    account,
+    attestation,
+    delivery,
+    destination,
+    handshake,
+    mail,
+    mailbox,
+    node,
+    offer,
+    parking,
+    view,
+)
 """Where events are defined; whoever reads a log of unknown content needs all of them."""
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from actors.messages import Consult, Inspect
 from events import mail, policy
+from events.consent import NO_DEMANDS, Consent, Demands, consent_of_all
 from events.errors import (
     Busy,
     Forbidden,
@@ -23,13 +24,14 @@ from events.errors import (
     MailLoop,
     MalformedMessage,
     NotFound,
+    TooFrequent,
 )
 from events.event import Recorded
 from events.log import failpoints
 from events.log.log import Clock, Log, Origin, Write
 from events.mail import MailAccepted, Recipient
 from events.mailbox import Mailbox
-from events.policy import Case, Reason, Standing, Transport, standing_of_all
+from events.policy import Case, Reason, Transport
 from node.mime.limits import MimeLimits, Violation
 from node.mime.structure import Structure, inspect
 from node.owed import Debt, Owed
@@ -72,6 +74,7 @@ _REFUSALS: dict[Reason, type[MailioError]] = {
     Reason.MAILBOX_DISABLED: MailboxDisabled,
     Reason.MAILBOX_FULL: MailboxFull,
     Reason.SENDER_REVOKED: Forbidden,
+    Reason.FREQUENCY_EXCEEDED: TooFrequent,
 }
 
 _PUBLIC = {
@@ -79,17 +82,13 @@ _PUBLIC = {
     Reason.MAILBOX_DISABLED: "mailbox is disabled",
     Reason.MAILBOX_FULL: "mailbox is full, try again later",
     Reason.SENDER_REVOKED: "the recipient does not accept mail from this sender",
+    Reason.FREQUENCY_EXCEEDED: "the recipient has agreed to fewer mails of this sender, try again later",
 }
 
 
 def refusal(reason: Reason) -> MailioError:
     """Return the error with which a door tells a sender no."""
     return _REFUSALS[reason](_PUBLIC[reason])
-
-
-def identities(email: str) -> tuple[str, ...]:
-    """Texts under which an email may stand in a handshake book, best first (wire spec section 4.3)."""
-    return (email,) if email == email.lower() else (email, email.lower())
 
 
 MakeEvent = Callable[[str], MailAccepted]
@@ -128,6 +127,7 @@ class Acceptance:
         quota: int,
         backlog_limit: int,
         mime: MimeLimits,
+        demands: Demands = NO_DEMANDS,
     ) -> None:
         """`domain` completes `<postmaster>`; `quota` is in bytes, `backlog_limit` in events."""
         self._log = log
@@ -140,6 +140,7 @@ class Acceptance:
         self._quota = quota
         self._backlog_limit = backlog_limit
         self._mime = mime
+        self._demands = demands
         self.in_progress = 0
         self._rushed_at = -RUSH_MS
         self._owed = Owed()
@@ -172,28 +173,42 @@ class Acceptance:
         """Give a bare `postmaster` (RFC 5321 section 4.5.1) the node's first domain."""
         return recipient if "@" in recipient else f"{recipient}@{self._domain}"
 
-    async def _case(self, owner: str, senders: Iterable[str], size: int, owed: int) -> Case:
+    async def _case(
+        self,
+        owner: str,
+        senders: Iterable[str],
+        size: int,
+        owed: int,
+        transport: Transport = Transport.SMTP,
+    ) -> Case:
         """Return what the policy may know of a message from these senders; `owed` bytes came before it."""
+        did = transport is Transport.MTP
+        consent = consent_of_all([await self._consent(owner, Consult(one, did)) for one in senders])
+        state = await self._mailbox(owner)
         return Case(
-            transport=Transport.SMTP,
+            transport=transport,
             answered=False,
-            standing=standing_of_all([await self._standing(owner, sender) for sender in senders]),
+            standing=consent.standing,
             size=size,
-            used=await self._used(owner) + owed,
+            used=state.used + owed,
             quota=self._quota,
+            level_met=self._demands.met_by(consent),
+            frequency_minutes=self._demands.minutes(consent),
+            quiet_ms=state.quiet_ms(consent.handshake, self._clock.now()),
+            set_aside=state.set_aside(consent.handshake),
         )
 
-    async def _standing(self, owner: str, sender: str) -> Standing:
-        if not sender:
-            return Standing.UNKNOWN
-        email = "" if sender.startswith("did:") else sender
-        answer = await self._actors.ask("handshake", owner, Consult(identities(sender), email))
-        return Standing(str(answer))
+    async def _consent(self, owner: str, question: Consult) -> Consent:
+        if not question.sender:
+            return Consent()
+        consent = await self._actors.ask("handshake", owner, question)
+        assert isinstance(consent, Consent)
+        return consent
 
-    async def _used(self, owner: str) -> int:
+    async def _mailbox(self, owner: str) -> Mailbox:
         state = await self._actors.ask("mailbox", owner, Inspect())
         assert isinstance(state, Mailbox)
-        return state.used
+        return state
 
     async def judge(self, address: str, author: str, size: int, *, introduction: bool) -> Judged:
         """Say what the policy says of a federated message, whose author (a DID) is proven, for a mailbox."""
@@ -201,10 +216,8 @@ class Acceptance:
         if entry is None or not entry.enabled:
             return Judged(entry, _absent(exists=entry is not None))
         owed = self._owed.to(entry.address, self._work.low_water)
-        case = await self._case(entry.address, (author,), size, owed)
-        case = msgspec.structs.replace(
-            case, transport=Transport.MTP, authenticated=True, introduction=introduction
-        )
+        case = await self._case(entry.address, (author,), size, owed, Transport.MTP)
+        case = msgspec.structs.replace(case, authenticated=True, introduction=introduction)
         return Judged(entry, case)
 
     @failpoints.after("mail-accepted")

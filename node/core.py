@@ -11,6 +11,7 @@ import contextlib
 import shutil
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -37,6 +38,7 @@ from node.attestation import Attestor
 from node.crypto.did_documents import ServerEndpoints
 from node.crypto.email_hash import EmailHasher
 from node.crypto.envelope import Envelopes
+from node.crypto.handshakes import server_handshake
 from node.crypto.keys import ServerKeys, load_or_create_server_keys
 from node.crypto.nonces import NonceBook
 from node.crypto.passwords import Passwords
@@ -45,18 +47,20 @@ from node.crypto.tokens import TokenIssuer
 from node.crypto.vault import Vault, vault_path
 from node.discovery.discovery import Discovery
 from node.erasure import Erasure
-from node.federation import Federation
+from node.federation import Federation, Rooms
 from node.filing import report_filing
 from node.mentioned import blobs_of
 from node.mime.reading import BlobMailReader
 from node.mtp.door import PeerDoor
-from node.mtp.ports import DnsKeys, Nobody
+from node.mtp.handshake_lookup import HandshakeLookup
+from node.mtp.ports import DnsKeys
 from node.mtp.reading import SignedMailReader
 from node.mtp.receiving import Messages
 from node.mtp.reports import PeerReports
 from node.mtp.seen import SeenLookups
 from node.mtp.turns import Turns
 from node.mtp.verifying import Freshness, Verifier
+from node.offers import Offers
 from node.settings import Settings
 from node.storage.checkpoints import FileCheckpoints
 from node.storage.local import LocalBlobs
@@ -125,6 +129,8 @@ class Core:
         self.dispatcher = self._dispatcher(data)
         self.accounts = self._accounts()
         self.acceptance = self._acceptance()
+        self.offers = self._offers()
+        self.handshake_lookup = self._handshake_lookup()
         self.peer_keys = DnsKeys(self.discovery.domains)
         self.reports = PeerReports(self.log, self.actors, self.discovery.domains, self.clock)
         self.peer_door = self._peer_door(data)
@@ -161,6 +167,7 @@ class Core:
                 books=system,
                 clock=self.clock,
                 goodreads_percent=percent,
+                demands=self.settings.handshakes.demands,
                 told=report_filing,
             ),
         )
@@ -209,7 +216,33 @@ class Core:
             quota=self.settings.node.quota_bytes,
             backlog_limit=self.settings.smtp.backlog,
             mime=self.settings.smtp.mime,
+            demands=self.settings.handshakes.demands,
         )
+
+    def _offers(self) -> Offers:
+        return Offers(
+            self.actors,
+            self.clock,
+            domain=self.settings.node.server_domain,
+            hours=self.settings.handshakes.offer_hours,
+            most=self.settings.handshakes.open_offers,
+            restored_at=lambda: self.restorations.last_at,
+        )
+
+    def _handshake_lookup(self) -> HandshakeLookup:
+        return HandshakeLookup(
+            directory=self.directory,
+            actors=self.actors,
+            hashes=self.hasher,
+            domains=self.discovery.domains,
+            clock=self.clock,
+            default=self.server_handshake,
+        )
+
+    def server_handshake(self) -> dict[str, Any]:
+        """What this node says to senders whom an owner's book does not know."""
+        level = self.settings.handshakes.minimum_level.value
+        return server_handshake(self.keys, self.settings.node.server_domain, level)
 
     def _peer_door(self, data: Path) -> PeerDoor:
         mtp, clock = self.settings.mtp, self.clock
@@ -217,7 +250,7 @@ class Core:
         self.peer_messages = Messages(
             log=self.log,
             acceptance=self.acceptance,
-            offers=Nobody(),
+            offers=self.offers,
             reports=self.reports,
             freshness=freshness,
             clock=clock,
@@ -231,7 +264,7 @@ class Core:
             seen=SeenLookups(data / SEEN_LOOKUPS, clock, mtp.window_seconds),
             messages=self.peer_messages,
             directory=self.directory,
-            handshakes=Nobody(),
+            handshakes=self.handshake_lookup,
             keys=self.keys,
             clock=clock,
             heard=self._heard,
@@ -242,7 +275,7 @@ class Core:
         self.federation.outgoing.seen(peer)
 
     def _federation(self) -> Federation:
-        return Federation(
+        rooms = Rooms(
             settings=self.settings,
             log=self.log,
             snapshots=self.snapshots,
@@ -258,6 +291,7 @@ class Core:
             reports=self.reports,
             clock=self.clock,
         )
+        return Federation(rooms)
 
     def _erasure(self, data: Path) -> Erasure:
         return Erasure(

@@ -23,7 +23,7 @@ from cryptography import x509
 from events.errors import MailioError
 from events.log.clock import SystemClock
 from events.log.sqlite_log import bound_vault
-from node.admin.server import socket_path
+from node.admin.address import socket_path
 from node.crypto.keys import load_server_keys
 from node.crypto.vault import Vault, vault_path
 from node.discovery.publishing import State as DnsState

@@ -6,20 +6,21 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
 
 import msgspec
-import structlog
 
 from actors.federation import FederationActor
-from actors.outgoing import KIND, Outgoing
+from actors.outgoing import KIND, MAX_FIGURES, OTHERS, Outgoing
 from actors.runtime.activation import ActorSystem
 from actors.runtime.timers import Timers
-from events.delivery import Delivery
+from events.delivery import Delivery, Phase
 from events.errors import MailioError
 from events.log.log import Clock, Log, SnapshotStore
 from node.crypto.email_hash import EmailHasher
 from node.crypto.keys import ServerKeys
 from node.discovery.discovery import Discovery
+from node.discovery.limits import DiscoverySettings
 from node.mtp.own_door import OwnDoor
 from node.mtp.ports import PeerKeys
 from node.mtp.receiving import Messages
@@ -37,7 +38,8 @@ from projections.outbox import Waiting
 LOOK_SECONDS = 60.0
 """Pause between two looks for destinations that nobody would wake: a net below the timers."""
 
-_messages = structlog.get_logger("federation")
+COUNT_SECONDS = 15.0
+"""Pause between two counts of what waits: as often as metrics are usually asked for."""
 
 
 class OutboxQueue:
@@ -64,98 +66,146 @@ class OutboxQueue:
         await self._views.reached("outbox", position)
 
 
+class Backlog(msgspec.Struct):
+    """What waits, as counted last. `oldest` is in milliseconds, 0 for none; what is held is apart."""
+
+    total: int = 0
+    held: int = 0
+    oldest: int = 0
+    by_destination: dict[str, int] = {}
+
+    def age(self, clock: Clock) -> float:
+        """Seconds since the oldest was promised."""
+        return max(0, clock.now() - self.oldest) / 1000 if self.oldest else 0.0
+
+    def add(self, one: Delivery) -> None:
+        """Count one more."""
+        if one.phase is Phase.HELD:
+            self.held += 1
+            return
+        self.total += 1
+        self.oldest = min(self.oldest or one.scheduled_at, one.scheduled_at)
+        known = one.destination in self.by_destination or len(self.by_destination) < MAX_FIGURES
+        name = one.destination if known else OTHERS
+        self.by_destination[name] = self.by_destination.get(name, 0) + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooms:
+    """What of a node sending stands on.
+
+    `keys` are the node's own, `peer_keys` those of others; `messages` is the node's own door.
+    """
+
+    settings: Settings
+    log: Log
+    snapshots: SnapshotStore
+    actors: ActorSystem
+    blobs: Blobs
+    views: Views
+    directory: AccountDirectory
+    discovery: Discovery
+    peer_keys: PeerKeys
+    hasher: EmailHasher
+    keys: ServerKeys
+    messages: Messages
+    reports: PeerReports
+    clock: Clock
+
+
 class Federation:
     """Everything that sends. Nothing is dialled before `open`: commands without a daemon only look."""
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        log: Log,
-        snapshots: SnapshotStore,
-        actors: ActorSystem,
-        blobs: Blobs,
-        views: Views,
-        directory: AccountDirectory,
-        discovery: Discovery,
-        peer_keys: PeerKeys,
-        hasher: EmailHasher,
-        keys: ServerKeys,
-        messages: Messages,
-        reports: PeerReports,
-        clock: Clock,
-    ) -> None:
-        """`keys` are the node's own, `peer_keys` those of others; `messages` is the node's own door."""
-        node, delivery = settings.node, settings.delivery
-        self.queue = OutboxQueue(views)
-        self.timers = Timers(clock, actors)
-        self._client = discovery.client_with(
-            msgspec.structs.replace(
-                settings.discovery,
-                fetches=delivery.attempts,
-                fetches_per_host=delivery.requests_per_peer,
-                fetch_seconds=delivery.attempt_seconds,
-            )
+    def __init__(self, rooms: Rooms) -> None:
+        """Make all parts, and name the federation actors to the actor system."""
+        self._rooms = rooms
+        self.queue = OutboxQueue(rooms.views)
+        self.backlog = Backlog()
+        self.timers = Timers(rooms.clock, rooms.actors)
+        self._client = rooms.discovery.client_with(_bounds(rooms.settings))
+        self.lookup = self._lookup()
+        self.outgoing = self._outgoing()
+        rooms.actors.register(
+            KIND, lambda key: FederationActor(key, rooms.log, rooms.snapshots, outgoing=self.outgoing)
         )
-        self.lookup = EmailLookup(
+        self.uploads = self._uploads()
+        self.sending = self._sending()
+
+    def _lookup(self) -> EmailLookup:
+        rooms = self._rooms
+        return EmailLookup(
             client=self._client,
-            domains=discovery.domains,
-            keys=peer_keys,
-            signing=keys,
-            hasher=hasher,
-            directory=directory,
-            clock=clock,
-            server_domain=node.server_domain,
-            email_domains=node.email_domains,
+            domains=rooms.discovery.domains,
+            keys=rooms.peer_keys,
+            signing=rooms.keys,
+            hasher=rooms.hasher,
+            directory=rooms.directory,
+            clock=rooms.clock,
+            server_domain=rooms.settings.node.server_domain,
+            email_domains=rooms.settings.node.email_domains,
         )
+
+    def _sender(self) -> Sender:
+        rooms, domain = self._rooms, self._rooms.settings.node.server_domain
         local = OwnDoor(
-            messages=messages, reports=reports, signing=keys, clock=clock, server_domain=node.server_domain
+            messages=rooms.messages,
+            reports=rooms.reports,
+            signing=rooms.keys,
+            clock=rooms.clock,
+            server_domain=domain,
         )
-        sender = Sender(
+        return Sender(
             client=self._client,
-            dids=discovery.dids,
-            keys=peer_keys,
+            dids=rooms.discovery.dids,
+            keys=rooms.peer_keys,
             lookup=self.lookup,
-            signing=keys,
-            blobs=blobs,
-            clock=clock,
-            server_domain=node.server_domain,
+            signing=rooms.keys,
+            blobs=rooms.blobs,
+            clock=rooms.clock,
+            server_domain=domain,
             local=local,
         )
-        self.outgoing = Outgoing(
-            courier=sender,
+
+    def _outgoing(self) -> Outgoing:
+        return Outgoing(
+            courier=self._sender(),
             queue=self.queue,
             timers=self.timers,
-            post=actors,
-            clock=clock,
-            settings=delivery,
+            post=self._rooms.actors,
+            clock=self._rooms.clock,
+            settings=self._rooms.settings.delivery,
             chance=random.random,
         )
-        actors.register(KIND, lambda key: FederationActor(key, log, snapshots, outgoing=self.outgoing))
-        self.uploads = Uploads(
-            actors=actors,
-            documents=views.stores["userdb"],
-            blobs=blobs,
-            reached=views.reached,
-            clock=clock,
-            quota=node.quota_bytes,
+
+    def _uploads(self) -> Uploads:
+        rooms = self._rooms
+        return Uploads(
+            actors=rooms.actors,
+            documents=rooms.views.stores["userdb"],
+            blobs=rooms.blobs,
+            reached=rooms.views.reached,
+            clock=rooms.clock,
+            quota=rooms.settings.node.quota_bytes,
         )
-        self.sending = Sending(
-            actors=actors,
-            directory=directory,
-            documents=views.stores["userdb"],
-            blobs=blobs,
+
+    def _sending(self) -> Sending:
+        rooms, node = self._rooms, self._rooms.settings.node
+        return Sending(
+            actors=rooms.actors,
+            directory=rooms.directory,
+            documents=rooms.views.stores["userdb"],
+            blobs=rooms.blobs,
             files=self.uploads,
-            clock=clock,
+            clock=rooms.clock,
             server_domain=node.server_domain,
             email_domains=node.email_domains,
             quota=node.quota_bytes,
-            lifetime_ms=delivery.lifetime_ms,
+            lifetime_ms=rooms.settings.delivery.lifetime_ms,
         )
 
     def tasks(self) -> list[Callable[[], Coroutine[None, None, None]]]:
         """Return what has to run while the node does."""
-        return [self.timers.run, self._look]
+        return [self.timers.run, self._look, self._count]
 
     async def open(self, position: int) -> None:
         """Begin to deliver, once the queue knows everything up to a position of the log."""
@@ -170,6 +220,19 @@ class Federation:
                 with contextlib.suppress(MailioError):
                     await self.outgoing.look()
 
+    async def count(self) -> None:
+        """Count what waits."""
+        backlog = Backlog()
+        async for one in self.queue.waiting.all():
+            backlog.add(one)
+        self.backlog = backlog
+
+    async def _count(self) -> None:
+        while True:
+            with contextlib.suppress(MailioError):
+                await self.count()
+            await asyncio.sleep(COUNT_SECONDS)
+
     async def stop(self) -> None:
         """Break off what is under way; the next start makes it again."""
         await self.outgoing.close()
@@ -177,3 +240,14 @@ class Federation:
     async def close(self) -> None:
         """Close connections."""
         await self._client.close()
+
+
+def _bounds(settings: Settings) -> DiscoverySettings:
+    """Return the bounds of the client that delivers: its own, so that lookups need not wait for it."""
+    delivery = settings.delivery
+    return msgspec.structs.replace(
+        settings.discovery,
+        fetches=delivery.attempts,
+        fetches_per_host=delivery.requests_per_peer,
+        fetch_seconds=delivery.attempt_seconds,
+    )

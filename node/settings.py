@@ -18,6 +18,7 @@ import msgspec
 from actors.outgoing import DeliverySettings
 from actors.runtime.activation import ActorLimits
 from actors.runtime.reaction import DispatchLimits
+from events.consent import Demands, Level, SignupMinutes
 from events.errors import Misconfigured
 from node.discovery.limits import DiscoverySettings
 from node.mime.limits import MimeLimits
@@ -27,6 +28,9 @@ from node.sync.limits import SyncLimits
 from projections.runner import RunnerLimits
 
 ENVIRONMENT_PREFIX = "MAILIO_"
+
+MOST_OPEN_OFFERS = 128
+"""Most that `handshakes.open_offers` may say: a book remembers twice as many, used ones included."""
 
 CONFIGURATION_VARIABLE = "MAILIO_CONFIG"
 """Environment variable that names the configuration file itself."""
@@ -126,6 +130,29 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ValueError("checkpoint_events and checkpoint_hours must be positive")
 
 
+class HandshakeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the node demands of handshakes, and how long the links last by which people ask for them."""
+
+    offer_hours: float = 72.0
+    """Hours in which the link of an offer can be used, once."""
+    open_offers: int = 20
+    """Unused links that one owner may have at the same time."""
+    minimum_level: Level = Level.NONE
+    """none, recaptchaV3, poh or personal: accepted handshakes of a lower level don't open the inbox."""
+    signup_minutes: SignupMinutes = SignupMinutes()
+    """Limits by purpose."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for links that nobody could use."""
+        if self.offer_hours <= 0 or not 1 <= self.open_offers <= MOST_OPEN_OFFERS:
+            raise ValueError(f"offer_hours must be positive, open_offers from 1 to {MOST_OPEN_OFFERS}")
+
+    @property
+    def demands(self) -> Demands:
+        """What the policy holds handshakes against."""
+        return Demands(minimum_level=self.minimum_level, signup_minutes=self.signup_minutes)
+
+
 class LoggingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The daemon's own messages, on standard error."""
 
@@ -144,6 +171,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     couchdb: CouchdbSettings = CouchdbSettings()
     log: LogSettings = LogSettings()
     discovery: DiscoverySettings = DiscoverySettings()
+    handshakes: HandshakeSettings = HandshakeSettings()
     mtp: MtpSettings = MtpSettings()
     delivery: DeliverySettings = DeliverySettings()
     logging: LoggingSettings = LoggingSettings()

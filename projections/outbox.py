@@ -6,6 +6,7 @@ of its sender (`projections.deliveries`).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Final, Protocol, get_args
 
@@ -123,3 +124,4 @@ class Waiting:
             for document in page:
                 yield _state(document)
             start = page[-1].id + "\x00"
+            await asyncio.sleep(0)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import inspect
 import sys
 import threading
 from collections import deque
@@ -373,6 +374,7 @@ class LoopActor(pykka.Actor):
                 continue
             if type(response) is CoroutineType or isinstance(response, Awaitable):
                 self._handling = self.loop.create_task(self._finish(envelope, response))
+                self._awaited = response
                 return
             _reply(envelope, response)
         self.loop.call_soon(self._turn)
@@ -423,6 +425,9 @@ class LoopActor(pykka.Actor):
         handling: asyncio.Task[None] | None = self.__dict__.get("_handling")
         if handling is not None and handling is not asyncio.current_task(self.loop):
             handling.cancel()
+            awaited = self.__dict__.get("_awaited")
+            if type(awaited) is CoroutineType and inspect.getcoroutinestate(awaited) == inspect.CORO_CREATED:
+                awaited.close()  # The task was cancelled before it began: nobody would await it any more.
 
     def _stop(self) -> None:
         """Stop as Pykka does: messages behind the stop are refused, none of them silently."""

@@ -19,6 +19,8 @@ from events.account import DisableAccount, EnableAccount
 from events.errors import InvalidInput, NotFound
 from events.mailbox import Mailbox
 from node.accounts import Registration
+from node.admin import handshakes
+from node.admin.deliveries import DELIVERY_OPERATIONS
 from node.archive.importing import imported
 from node.attestation import file_content
 from node.core import Core
@@ -264,11 +266,17 @@ OPERATIONS: Mapping[str, Operation] = {
     "account.password": account_password,
     "account.import": account_import,
     "mailbox.list": mailbox_list,
+    "handshake.list": handshakes.handshake_list,
+    "handshake.show": handshakes.handshake_show,
+    "handshake.offer": handshakes.handshake_offer,
+    "handshake.withdraw": handshakes.handshake_withdraw,
+    "handshake.default": handshakes.handshake_default,
     "status": status,
     "parked.list": parked_list,
     "parked.show": parked_show,
     "parked.retry": parked_retry,
     "parked.drop": parked_drop,
     "view.swap": view_swap,
+    **DELIVERY_OPERATIONS,
     "log.checkpoint": log_checkpoint,
 }

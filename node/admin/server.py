@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import stat
-from pathlib import Path
 
 import msgspec
 import structlog
 from aiohttp import web
 
 from events.errors import InvalidInput, MailioError, Misconfigured, NotFound
+from node.admin.address import socket_path
 from node.admin.operations import OPERATIONS
 from node.core import Core
 
@@ -21,11 +21,6 @@ MAX_REQUEST = 65_536
 """Bytes of one request: the largest has a few keys and names."""
 
 log = structlog.get_logger("admin")
-
-
-def socket_path(data: Path) -> Path:
-    """Where the daemon of a data folder listens."""
-    return data / "admin.sock"
 
 
 class AdminDoor:

@@ -28,6 +28,7 @@ from node.api.identity import Identity
 from node.api.mailboxes import Mailboxes, OwnerKeys, UserVisibility
 from node.api.messages import MessageRoutes
 from node.api.metrics import Metrics, Traffic
+from node.api.offers import OfferRoutes
 from node.api.openapi import document
 from node.api.pages import Pages
 from node.api.passkeys import PasskeyRoutes
@@ -103,6 +104,7 @@ def _routes(core: Core, metrics: Metrics) -> Sequence[Route]:
         *ResolvingRoutes(core).routes(),
         *FolderRoutes(core, mailboxes).routes(),
         *MessageRoutes(core).routes(),
+        *OfferRoutes(core).routes(),
         *SendingRoutes(core).routes(),
         *UploadRoutes(core).routes(),
         *HealthRoutes(core, metrics).routes(),

@@ -15,8 +15,9 @@ from events.errors import Unauthenticated
 from events.identity import is_address
 from node.accounts import Accounts
 from node.api.clients import Clients
-from node.api.rate import Cost, Limits, TooManyRequests
+from node.api.rate import Cost, Limits
 from node.crypto.tokens import COOKIE, Claims, presented_token
+from node.rate import TooManyRequests
 from node.sync.ports import Identity
 from node.sync.refusal import Refusal
 from projections.directory import AccountEntry

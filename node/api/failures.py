@@ -13,9 +13,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from events.errors import MailioError
 from node.api.authentication import PasswordRequired, TokenRefused
-from node.api.rate import TooManyRequests
 from node.api.route import Refused, TokenRefusal
 from node.mtp.envelope import InvalidEnvelope
+from node.rate import TooManyRequests
 
 Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -5,9 +5,10 @@ The rooms count for themselves in plain attributes; they are read when somebody 
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from aiohttp import web
@@ -16,6 +17,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
+from actors.outgoing import Figures
+from events.destination import Breaker
 from node.api.failures import Next, route_of
 from node.core import SOFTWARE, Core
 from node.smtp.door import SmtpDoor
@@ -57,7 +60,7 @@ class Metrics:
 
     def __init__(self, core: Core, smtp: SmtpDoor, traffic: Traffic) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
-        for collector in (_Rooms(core), _Views(core), _Smtp(smtp), _Http(traffic)):
+        for collector in (_Rooms(core), _Views(core), _Deliveries(core), _Smtp(smtp), _Http(traffic)):
             self._registry.register(collector)
 
     def text(self) -> bytes:
@@ -81,6 +84,7 @@ class _Rooms(Collector):
         core, dispatcher = self._core, self._core.dispatcher
         return [
             ("log_position", "Position of the last durable event", core.log.head),
+            ("data_free_bytes", "Free room on the disk of the data folder", _free_bytes(core)),
             ("dispatcher_backlog", "Events that no actor has finished yet", dispatcher.backlog),
             ("dispatcher_in_flight", "Reactions under way or waiting", dispatcher.in_flight),
             ("actors_active", "Actors in memory", core.actors.active),
@@ -132,6 +136,47 @@ class _Views(Collector):
             yield counter
 
 
+class _Deliveries(Collector):
+    """What goes out, a label for each of the first hundred destinations; the rest are one."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def collect(self) -> Iterable[Metric]:
+        outgoing, backlog = self._core.federation.outgoing, self._core.federation.backlog
+        yield from _families(
+            [
+                ("deliveries_under_way", "Attempts that are being made", outgoing.under_way),
+                ("deliveries_waiting", "Deliveries that have not ended", backlog.total),
+                ("deliveries_held", "Deliveries that an operator keeps back", backlog.held),
+                ("deliveries_oldest_seconds", "Age of the oldest that waits", backlog.age(self._core.clock)),
+            ],
+            [],
+        )
+        yield from self._states(outgoing.figures)
+        waiting = GaugeMetricFamily(
+            "mailio_destination_waiting", "Deliveries that wait for it", labels=["destination"]
+        )
+        for name, count in backlog.by_destination.items():
+            waiting.add_metric([name], count)
+        yield waiting
+
+    def _states(self, figures: Mapping[str, Figures]) -> Iterator[Metric]:
+        opened = GaugeMetricFamily(
+            "mailio_destination_breaker_open", "1 while it is left alone", labels=["destination"]
+        )
+        for name, known in figures.items():
+            opened.add_metric([name], float(known.breaker is not Breaker.CLOSED))
+        yield opened
+        for name in ("attempts", "delivered", "deferred", "failed"):
+            counter = CounterMetricFamily(
+                f"mailio_destination_{name}", f"{name} since the start", labels=["destination"]
+            )
+            for destination, known in figures.items():
+                counter.add_metric([destination], getattr(known, name))
+            yield counter
+
+
 class _Smtp(Collector):
     """The SMTP door."""
 
@@ -172,6 +217,13 @@ class _Http(Collector):
         for route, microseconds in self._traffic.microseconds.items():
             seconds.add_metric([route], microseconds / 1_000_000)
         yield seconds
+
+
+def _free_bytes(core: Core) -> int:
+    try:
+        return shutil.disk_usage(core.settings.node.data).free
+    except OSError:
+        return 0
 
 
 def _families(gauges: Iterable[Sample], counters: Iterable[Sample]) -> Iterator[Metric]:

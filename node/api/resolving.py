@@ -9,7 +9,6 @@ import msgspec
 
 from events.errors import InvalidInput, MailioError, NotFound
 from events.identity import Did, email_domain, normalise_email
-from node.api.rate import TooManyRequests
 from node.api.request_data import Text
 from node.api.route import Auth, Call, Route
 from node.core import Core
@@ -17,6 +16,7 @@ from node.crypto.base64_text import to_base64
 from node.discovery.domains import Domain
 from node.mtp.did_lookup import DidLookup
 from node.mtp.status import MtpStatus
+from node.rate import TooManyRequests
 
 MAX_DIDS: Final = 50
 """DIDs in one request: the recipients of a message, and each may mean a request to another host."""

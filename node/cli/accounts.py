@@ -245,7 +245,7 @@ def _confirm(name: str) -> None:
 def _erased(ours: Context, name: str, reason: str) -> dict[str, Any]:
     from node.admin.client import carry_out
 
-    with errors.status("erasing") if errors.is_terminal else nullcontext() as shown:
+    with errors.rich.status("erasing") if errors.is_terminal else nullcontext() as shown:
 
         def show(report: dict[str, Any]) -> None:
             if shown is not None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from node.settings import CONFIGURATION_VARIABLE, Effective, Settings, load
+if TYPE_CHECKING:
+    from node.settings import Effective, Settings
 
 SEARCHED = (Path("node.toml"), Path("var/node.toml"), Path("/etc/mailio/node.toml"))
 """Where a configuration is looked for when none is named."""
@@ -20,6 +22,8 @@ FIRST = Path("var/node.toml")
 
 def find_configuration(named: Path | None) -> Path:
     """Return the configuration file to use; it need not exist yet."""
+    from node.settings import CONFIGURATION_VARIABLE
+
     if named is not None:
         return named
     if variable := os.environ.get(CONFIGURATION_VARIABLE):
@@ -28,19 +32,28 @@ def find_configuration(named: Path | None) -> Path:
 
 
 class Context:
-    """The configuration of one command, read when it is first needed."""
+    """The configuration of one command, found and read when it is first needed.
 
-    def __init__(self, file: Path) -> None:
-        """Mean `file`."""
-        self.file = file
-        self._effective: Effective | None = None
+    Help and completion never need it: what reads it imports half of the node.
+    """
 
-    @property
+    def __init__(self, named: Path | None, prepare: Callable[[], None]) -> None:
+        """Mean the file that was named, if any; `prepare` is called before anything of the node is used."""
+        self._named = named
+        self._prepare = prepare
+
+    @cached_property
+    def file(self) -> Path:
+        """The configuration file; it need not exist yet."""
+        self._prepare()
+        return find_configuration(self._named)
+
+    @cached_property
     def effective(self) -> Effective:
         """Settings and their sources. Raises Misconfigured."""
-        if self._effective is None:
-            self._effective = load(self.file)
-        return self._effective
+        from node.settings import load
+
+        return load(self.file)
 
     @property
     def settings(self) -> Settings:
@@ -54,7 +67,6 @@ class Context:
         progress: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> dict[str, Any]:
         """Carry out an operation on the node, running or not; reports on the way go to `progress`."""
-        # Imported late: it pulls in the whole node, which `--help` and completion do not need.
         from node.admin.client import carry_out
 
         return carry_out(self.settings, operation, arguments, progress)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +33,8 @@ def records(context: typer.Context, as_json: Json = False) -> None:
 
     settings = context_of(context).settings
     own = own_names(settings)
+    import asyncio
+
     differences = asyncio.run(survey_once(settings))
     if as_json:
         print_json({"zone": zone_lines(own), "records": [_difference(one) for one in differences]})
@@ -91,6 +92,8 @@ def lookup(
     Example: mailio-node dns lookup beta.example
     """
     settings = context_of(context).settings
+    import asyncio
+
     found = asyncio.run(_looked_up(settings, domain.rpartition("@")[2]))
     if as_json:
         print_json(_facts(found))

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 
 from events.errors import MailioError, Misconfigured
@@ -24,10 +23,12 @@ from node.cli import (
     inspection,
     logs,
     parked,
+    peers,
+    queue,
     running,
     views,
 )
-from node.cli.context import Context, find_configuration
+from node.cli.context import Context
 from node.cli.output import complain
 
 EXIT_FAILED = 1
@@ -47,6 +48,8 @@ app.add_typer(dns.app, name="dns")
 app.add_typer(handshakes.app, name="handshake")
 app.add_typer(logs.app, name="log")
 app.add_typer(parked.app, name="parked")
+app.add_typer(peers.app, name="peers")
+app.add_typer(queue.app, name="queue")
 running.register(app)
 inspection.register(app)
 history.register(app)
@@ -72,15 +75,24 @@ def configure(
 
     Example: mailio-node account add someone@alpha.example
     """
-    context.obj = Context(find_configuration(config))
+    context.obj = Context(config, context.obj or _as_they_are)
+
+
+def _as_they_are() -> None:
+    """Leave the messages of the node's parts to the program inside which a command is called."""
+
+
+def messages_to_stderr() -> None:
+    """Send the messages of the node's parts to people: standard output may be read by a script."""
+    import structlog
+
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 
 def main() -> None:
     """Run a command; every expected failure is one line on standard error and an exit code."""
-    # Messages of the node's parts are for people; standard output may be read by a script.
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
-        app()
+        app(obj=messages_to_stderr)
     except MailioError as error:
         complain(str(error))
         sys.exit(exit_code(error))

@@ -8,22 +8,51 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of a table.")]
 
 PIPE_COLUMNS = 10_000
 """Width when no terminal reads: a script or a pager gets whole cells, never shortened ones."""
 
-console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
-errors = Console(stderr=True, highlight=False)
+
+class Terminal:
+    """Standard output or standard error, by rich, which is imported when something is first shown.
+
+    Help and completion show nothing by it, and would wait for it longer than for all the rest.
+    """
+
+    def __init__(self, *, stderr: bool) -> None:
+        self._stderr = stderr
+
+    @cached_property
+    def rich(self) -> Console:
+        """The console itself."""
+        from rich.console import Console
+
+        if self._stderr:
+            return Console(stderr=True, highlight=False)
+        return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether somebody watches."""
+        return self.rich.is_terminal
+
+    def print(self, shown: object = "", *, markup: bool = True, soft_wrap: bool = False) -> None:
+        """Print something that rich can show."""
+        self.rich.print(shown, markup=markup, soft_wrap=soft_wrap)
+
+
+console = Terminal(stderr=False)
+errors = Terminal(stderr=True)
 
 
 def complain(text: str) -> None:
@@ -66,6 +95,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty:
 
     Cells are text, never markup: strangers write some of them.
     """
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -97,9 +129,11 @@ def progress(what: str, *, between_lines: bool = False) -> Iterator[Callable[[in
 
     Not where nobody watches, nor where it would stand `between_lines` of the output itself.
     """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     hidden = not errors.is_terminal or (between_lines and sys.stdout.isatty())
-    with Progress(*columns, console=errors, transient=True, disable=hidden) as shown:
+    with Progress(*columns, console=errors.rich, transient=True, disable=hidden) as shown:
         task = shown.add_task(what, total=None)
         yield lambda done, total: shown.update(task, completed=done, total=total)
 

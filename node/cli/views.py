@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from node.cli.context import Context, context_of
 from node.cli.output import Json, console, errors, print_json
@@ -49,6 +48,8 @@ def rebuild(
 
 def _rebuilt(ours: Context, views: list[str]) -> list[dict[str, Any]]:
     """Rebuild all of these, then put each in its place."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     from node.rebuild import rebuild_aside, replace_damaged
 
     columns = (
@@ -60,7 +61,7 @@ def _rebuilt(ours: Context, views: list[str]) -> list[dict[str, Any]]:
     )
     # Where nobody watches, the bars would leave empty lines before those that count.
     hidden = not errors.is_terminal
-    with Progress(*columns, console=errors, transient=True, disable=hidden) as progress:
+    with Progress(*columns, console=errors.rich, transient=True, disable=hidden) as progress:
         tasks = {view: progress.add_task(f"rebuilding {view}", total=None, rate=0.0) for view in views}
 
         def show(view: str, done: int, total: int, rate: float) -> None:

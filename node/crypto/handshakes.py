@@ -16,7 +16,7 @@ from events.errors import Forbidden, InvalidInput, MailioError
 from events.identity import is_address, is_document_hash, is_email_hash, mailio_address
 from node.crypto.base64_text import from_base64, to_base64
 from node.crypto.cbor import decode, differences, encode
-from node.crypto.keys import SIGNATURE_BYTES, SigningKeys, verify_signature
+from node.crypto.keys import SIGNATURE_BYTES, ServerKeys, SigningKeys, verify_signature
 
 DOCUMENT_TYPE: Final = "application/mailio-handshake+json"
 SIGNATURE_SCHEME: Final = "EdDSA_X25519"
@@ -168,6 +168,23 @@ def sign_handshake(content: dict[str, Any], keys: SigningKeys) -> dict[str, Any]
     }
     verify_handshake(document, keys.address, keys.public_key)
     return document
+
+
+def server_handshake(keys: ServerKeys, server_domain: str, level: str) -> dict[str, Any]:
+    """Make the handshake that a node offers to senders whom an owner's book does not know (section 4.7).
+
+    It says that they may write, and which level their handshakes need. Its id is the server's address and its
+    time that of the key, so that it is always the same.
+    """
+    content = {
+        "handshakeId": keys.address,
+        "originServer": {"domain": server_domain},
+        "status": "accepted",
+        "level": level,
+        "type": "server",
+        "created": keys.created,
+    }
+    return sign_handshake(content, keys)
 
 
 def handshake_document(

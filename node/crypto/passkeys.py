@@ -1,5 +1,7 @@
 """Passkeys: WebAuthn registration and login on py_webauthn, without I/O (wire spec section 1.12).
 
+py_webauthn is imported at the first ceremony: it brings X.509 and ASN.1, a tenth of the time of a start.
+
 The API layer looks accounts up and stores what is returned. Differences from the reference server
 (wire spec section 10.3, S12): the address must follow from the submitted key, a session ends at its
 first use, the sign count is checked and handed back to be stored. Sessions are kept by challenge, so
@@ -13,10 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
-import webauthn
 from cryptography.exceptions import UnsupportedAlgorithm
-from webauthn.helpers.cose import COSEAlgorithmIdentifier
-from webauthn.helpers.exceptions import WebAuthnException
 
 from events.errors import Conflict, Forbidden, InvalidInput, MailioError
 from events.identity import is_address, mailio_address, normalise_email
@@ -37,12 +36,10 @@ MAX_MEMBER: Final = 65_536
 MAX_CREDENTIAL_ID: Final = 1_023
 """Bytes (WebAuthn level 3, section 5.8.3)."""
 
-_SUPPORTED = [COSEAlgorithmIdentifier(alg) for alg in ALGORITHMS if alg != -35]  # no P-384 in py_webauthn
-
-# What the library raises on hostile input: its own errors, and those of the parsers under it.
-_LIBRARY_ERRORS = (
-    WebAuthnException, UnsupportedAlgorithm, ValueError, TypeError, LookupError, AttributeError,
-    OverflowError, RecursionError, EOFError,
+# What the library raises on hostile input beside its own errors: those of the parsers under it.
+_PARSER_ERRORS = (
+    UnsupportedAlgorithm, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError,
+    EOFError,
 )  # fmt: skip
 
 
@@ -221,6 +218,9 @@ class Passkeys:
         known = next((one for one in credentials if one.id == assertion.credential_id), None)
         if known is None:
             raise Forbidden("login failed", "no such credential")
+        import webauthn
+        from webauthn.helpers.exceptions import WebAuthnException
+
         try:
             verified = webauthn.verify_authentication_response(
                 credential=assertion.body,
@@ -231,14 +231,20 @@ class Passkeys:
                 credential_current_sign_count=known.sign_count,
                 require_user_verification=True,
             )
-        except _LIBRARY_ERRORS as error:
+        except (WebAuthnException, *_PARSER_ERRORS) as error:
             raise Forbidden("login failed", f"{type(error).__name__}: {error}"[:300]) from None
         return msgspec.structs.replace(
             known, sign_count=verified.new_sign_count, backed_up=verified.credential_backed_up
         )
 
     def _verify_attestation(self, attestation: dict[str, Any], challenge: str) -> PasskeyCredential:
+        import webauthn
+        from webauthn.helpers.cose import COSEAlgorithmIdentifier
+        from webauthn.helpers.exceptions import WebAuthnException
+
         _client_data(attestation.get("response"))
+        # py_webauthn knows no P-384 (-35).
+        supported = [COSEAlgorithmIdentifier(alg) for alg in ALGORITHMS if alg != -35]
         try:
             verified = webauthn.verify_registration_response(
                 credential=attestation,
@@ -246,9 +252,9 @@ class Passkeys:
                 expected_rp_id=self._rp_id,
                 expected_origin=self._origin,
                 require_user_verification=True,
-                supported_pub_key_algs=_SUPPORTED,
+                supported_pub_key_algs=supported,
             )
-        except _LIBRARY_ERRORS as error:
+        except (WebAuthnException, *_PARSER_ERRORS) as error:
             raise Forbidden("registration failed", f"{type(error).__name__}: {error}"[:300]) from None
         if len(verified.credential_id) > MAX_CREDENTIAL_ID:
             raise Forbidden("registration failed", "credential id too long")

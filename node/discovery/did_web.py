@@ -9,12 +9,12 @@ import msgspec
 from events.errors import Busy, InvalidInput, MailioError, NotFound
 from events.identity import Did
 from events.log.log import Clock
-from node.api.rate import TooManyRequests
 from node.discovery.documents import Doubt, InvalidDocument, checked_document
 from node.discovery.domains import checked_domain
 from node.discovery.fetch import Fetched, GuardedClient
 from node.discovery.limits import DiscoverySettings
 from node.discovery.remembered import Remembered
+from node.rate import TooManyRequests
 
 Document = dict[str, Any]
 

@@ -22,11 +22,11 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from events.errors import Fault, MailioError
 from events.log.log import Clock
-from node.api.rate import Limiter, Rate
 from node.discovery.addresses import Address, is_public
 from node.discovery.limits import DiscoverySettings, elsewhere
 from node.discovery.resolver import Resolver
 from node.discovery.targets import FetchRefused, Refusal, Target, target_of
+from node.rate import Limiter, Rate
 
 CHUNK: Final = 16_384
 """Bytes read, or inflated, at a time."""

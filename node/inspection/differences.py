@@ -28,7 +28,9 @@ from events.mailbox import (
     FolderRenamed,
     InterestShown,
     MessageFiled,
+    MessageSent,
 )
+from events.policy import Folder
 from node.inspection.people import Owner
 from node.inspection.phrases import phrase
 from node.inspection.states import Past, flattened, state_of
@@ -122,7 +124,7 @@ def _deed(record: Recorded, before: dict[str, Any] | None) -> Deed:
 def _document(event: Event) -> str:
     """Name the document or folder that an event is about, "" for none."""
     match event:
-        case MessageFiled() | DocumentWritten():
+        case MessageFiled() | MessageSent() | DocumentWritten():
             return event.id
         case FolderCreated() | FolderRenamed() | FolderRemoved():
             return f"folder:{event.id}"
@@ -137,6 +139,8 @@ def _shown(event: Event, before: dict[str, Any] | None) -> dict[str, Any] | None
     match event:
         case MessageFiled():
             return {"kind": "message", "folder": event.folder.value, "reason": event.reason.value}
+        case MessageSent(document=name) if name:
+            return {"kind": "message", "folder": Folder.SENT.value}
         case DocumentWritten(deleted=True) | FolderRemoved():
             return None
         case DocumentWritten():
@@ -162,6 +166,9 @@ def _concerns(event: Event) -> list[Path]:
                 ("mailbox", "filed"),
                 ("mailbox", "correspondents", event.sender),
             ]
+        case MessageSent():
+            others: list[Path] = [("mailbox", "correspondents", one) for one in event.recipients]
+            return [("mailbox", "usedBytes"), *others]
         case DocumentWritten():
             return [("mailbox", "usedBytes")]
         case InterestShown():

@@ -14,7 +14,7 @@ from events.log.chain import Row
 from events.log.codec import Codec
 from events.log.reading import PAGE_ROWS, LogReader
 from events.mail import MailAccepted
-from events.mailbox import DocumentWritten, MessageFiled
+from events.mailbox import DocumentWritten, MessageFiled, MessageSent
 
 MAX_STORIES = 20
 """Messages told about at once: a Message-ID is its sender's choice, and may be repeated for ever."""
@@ -57,7 +57,7 @@ async def _in_mailbox(reader: LogReader, owner: str) -> AsyncIterator[Row]:
 
 
 async def _everywhere(reader: LogReader, show: Show) -> AsyncIterator[Row]:
-    types = tuple(kind.__name__ for kind in (MailAccepted, MessageFiled, DocumentWritten))
+    types = tuple(kind.__name__ for kind in (MailAccepted, MessageFiled, MessageSent, DocumentWritten))
     end = reader.head.position
     for page in reader.pages(upto=end, types=types):
         await asyncio.sleep(0)
@@ -93,6 +93,9 @@ class _Search:
                 self.found.setdefault(row.stream, Found(record))
             case MessageFiled() as filed if filed.id == self._wanted or self._is_meant(filed.message_id):
                 self._add_filed(row, filed)
+            case MessageSent(id=self._wanted):
+                owner = row.stream.removeprefix(mailbox.STREAM)
+                self.found.setdefault(row.stream, Found(None, owner, self._wanted))
             case DocumentWritten(id=self._wanted) if row.stream not in self._filed:
                 owner = row.stream.removeprefix(mailbox.STREAM)
                 self.found.setdefault(row.stream, Found(None, owner, self._wanted))

@@ -28,7 +28,9 @@ from events.mailbox import (
     InterestShown,
     MessageFiled,
 )
+from events.offer import HandshakeOffered, OfferRedeemed, OfferWithdrawn
 from events.policy import Reason, Standing
+from node.inspection.outgoing import phrase_of
 
 REASONS: Final[Mapping[Reason, str]] = {
     Reason.NO_SUCH_MAILBOX: "nobody has that address here",
@@ -42,6 +44,13 @@ REASONS: Final[Mapping[Reason, str]] = {
         "the owner has let this sender in; nobody has checked that the sender is who it says"
     ),
     Reason.HANDSHAKE_REQUESTED: "the sender has asked to be let in, and the owner has not answered",
+    Reason.HANDSHAKE_NOT_AUTHENTIC: (
+        "the owner has let this sender in, but the message failed the check that it is from this sender"
+    ),
+    Reason.HANDSHAKE_LEVEL_TOO_LOW: (
+        "the owner has let this sender in, at a lower level of trust than this node demands"
+    ),
+    Reason.FREQUENCY_EXCEEDED: "the owner has agreed to fewer messages of this sender",
     Reason.CORRESPONDENT: "the owner has written to this sender before",
     Reason.FIRST_CONTACT: "it is the first message of a sender whom the owner's book does not know",
     Reason.OFTEN_READ: "the owner reads this sender's messages often enough",
@@ -91,8 +100,10 @@ def phrase(event: Event, before: Mapping[str, Any] | None = None) -> str:
             return "folder removed"
         case HandshakeAccepted() | HandshakeRevoked() | HandshakeRequested() | HandshakeForgotten():
             return _handshake(event)
+        case OfferRedeemed():
+            return f"handshake offer used by {event.requester} for message {event.message}"
         case _:
-            return _of_account(event)
+            return phrase_of(event) or _of_account(event)
 
 
 def _written(event: DocumentWritten, before: Mapping[str, Any] | None) -> str:
@@ -125,7 +136,8 @@ def _handshake(event: HandshakeAccepted | HandshakeRevoked | HandshakeRequested 
         case _:
             said = "asked to be let in"
     terms = event.terms
-    return f"sender {terms.sender_address or terms.sender_email_hash or terms.id} {said}"
+    everybody = f"everybody at {terms.origin_domain}" if terms.type == "server" else ""
+    return f"sender {everybody or terms.sender_address or terms.sender_email_hash or terms.id} {said}"
 
 
 def _of_account(event: Event) -> str:
@@ -150,6 +162,8 @@ _PLAIN: Final[Mapping[type[Event], str]] = {
     ProfileChanged: "profile changed",
     SmartKeyStored: "encrypted key stored",
     DatabasePasswordChanged: "database password changed",
+    HandshakeOffered: "handshake offer made: a link for one request",
+    OfferWithdrawn: "handshake offer withdrawn",
     TokenRevoked: "a token was logged out",
 }
 """Events that need no more than their name in other words."""

@@ -138,8 +138,8 @@ def _book(past: Past, owner: str, box: Mailbox | None) -> Members:
     }
     return {
         ident: {
-            "standing": entry.standing.value,
-            "sender": known.get(ident, "") or (_named(terms[ident]) if ident in terms else ""),
+            "standing": entry.status,
+            "sender": known.get(ident, "") or (terms[ident].sender(owner) if ident in terms else ""),
             "created": entry.created,
             "byEmailHash": entry.by_email_hash,
         }
@@ -154,10 +154,6 @@ def _terms(past: Past, owner: str) -> dict[str, Terms]:
         if isinstance(record.event, HandshakeAccepted | HandshakeRevoked | HandshakeRequested):
             found[record.event.terms.id] = record.event.terms
     return found
-
-
-def _named(terms: Terms) -> str:
-    return terms.sender_address or terms.sender_email_hash
 
 
 def flattened(state: Members, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -14,8 +14,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that happened, in words, with the facts behind it.
 
     `what` is a stable name: session, accepted, verdict, filed, parked, retried, dropped, waiting, erased,
-    written, changed, interest, shown, synced. `at` is in milliseconds, `position` that of the event; both are
-    None for what is so now and is no event. Texts of strangers are as they came: escape them.
+    sent, delivery, written, changed, interest, shown, synced. `at` is in milliseconds, `position` that of the
+    event; both are None for what is so now and is no event. Texts of strangers are as they came: escape them.
     """
 
     what: str

@@ -10,17 +10,17 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from actors import mailbox as mailbox_actor
-from events import handshake, mail, mailbox, parking
+from events import delivery, handshake, mail, mailbox, parking
 from events.errors import NotFound
 from events.event import Recorded
-from events.identity import handshake_ids
+from events.identity import SenderNames, handshake_id
 from events.log.codec import Codec
 from events.log.entry import answer_id
 from events.log.reading import LogReader
 from events.mail import MailAccepted, Recipient
-from events.mailbox import Correspondent, DocumentWritten, InterestShown, MessageFiled
+from events.mailbox import Correspondent, DocumentWritten, InterestShown, MessageFiled, MessageSent
 from events.parking import ReactionDropped, ReactionParked, ReactionRetried
-from events.policy import Transport
+from events.policy import Folder, Transport
 from node.inspection.finding import Found, Show, find
 from node.inspection.people import owner_of
 from node.inspection.phrases import REASONS, counted, known, phrase
@@ -186,6 +186,10 @@ class _Telling:
             before = {"folder": filed.event.folder.value}
         for record in self._now.records(mailbox.stream(branch.mailbox), filed.version if filed else 0):
             match record.event:
+                case MessageSent(id=branch.document) as sent:
+                    branch.steps.append(_step("sent", record, phrase(sent)))
+                    branch.steps += self._deliveries(record, branch.document)
+                    before = {"folder": Folder.SENT.value}
                 case DocumentWritten(id=branch.document) as written:
                     what = "written" if before is None else "changed"
                     facts = {"rev": written.revisions[0], "device": written.device, "kind": written.kind}
@@ -193,6 +197,17 @@ class _Telling:
                     before = _kept(written)
                 case InterestShown(message=branch.document) as interest:
                     branch.steps.append(_step("interest", record, phrase(interest)))
+
+    def _deliveries(self, sent: Recorded, message: str) -> Iterator[Step]:
+        """Tell what became of a sent message: its deliveries were promised right behind it."""
+        position = sent.position
+        while (row := self._archive.reader.at(position := position + 1)) is not None:
+            destination, _, name = row.stream.removeprefix(delivery.STREAM).partition(":")
+            if name != message:
+                return
+            for record in self._now.records(row.stream):
+                text = f"{destination}: {phrase(record.event)}"
+                yield _step("delivery", record, text, {"delivery": f"{destination}:{name}"})
 
 
 def _each_once(recipients: Sequence[Recipient]) -> list[Recipient]:
@@ -281,8 +296,9 @@ def _verdict(record: Recorded, recipient: Recipient) -> Step:
 
 
 def _entry(past: Past, owner: str, sender: str) -> int | None:
-    """Return the position of the event that made the book's entry for a sender, if it is under its email."""
-    ids = set(handshake_ids(owner, did=sender, email=sender))
+    """Return the position of the event that made the entry for a sender's name or domain, if there is one."""
+    names = (SenderNames.of_did if sender.startswith("did:") else SenderNames.of_email)(sender)
+    ids = {handshake_id(owner, name) for name in (*names.exact, *names.against, names.domain) if name}
     found = None
     for record in past.records(handshake.stream(owner)):
         terms = getattr(record.event, "terms", None)

@@ -32,7 +32,7 @@ class Filter(Protocol):
     ids: Sequence[str] | None
     reads_bodies: bool
 
-    def passes(self, document_id: str, revision: Revision) -> bool:
+    async def passes(self, document_id: str, revision: Revision) -> bool:
         """Tell whether this revision belongs to the feed."""
 
 
@@ -42,7 +42,7 @@ class Everything:
     ids: Sequence[str] | None = None
     reads_bodies = False
 
-    def passes(self, document_id: str, revision: Revision) -> bool:
+    async def passes(self, document_id: str, revision: Revision) -> bool:
         """Let all pass."""
         return True
 
@@ -56,7 +56,7 @@ class OnlyIds:
         self.ids: Sequence[str] | None = list(dict.fromkeys(ids))
         self._known = frozenset(ids)
 
-    def passes(self, document_id: str, revision: Revision) -> bool:
+    async def passes(self, document_id: str, revision: Revision) -> bool:
         """Let the named documents pass."""
         return document_id in self._known
 
@@ -67,7 +67,7 @@ class OnlyDesign:
     ids: Sequence[str] | None = None
     reads_bodies = False
 
-    def passes(self, document_id: str, revision: Revision) -> bool:
+    async def passes(self, document_id: str, revision: Revision) -> bool:
         """Let design documents pass."""
         return document_id.startswith(DESIGN)
 
@@ -81,9 +81,9 @@ class OnlyMatching:
     def __init__(self, selector: Selector) -> None:
         self._selector = selector
 
-    def passes(self, document_id: str, revision: Revision) -> bool:
+    async def passes(self, document_id: str, revision: Revision) -> bool:
         """Let matching documents pass."""
-        return self._selector.matches(members_of(document_id, revision))
+        return await self._selector.holds(members_of(document_id, revision))
 
 
 def members_of(document_id: str, revision: Revision) -> dict[str, Json]:
@@ -244,10 +244,10 @@ class Changes:
         judge = self._asked.filter
         leaves = document.tree.leaves() if self._asked.all_leaves else (document.winner.rev,)
         if not judge.reads_bodies:
-            return list(leaves) if judge.passes(document.id, document.winner) else []
+            return list(leaves) if await judge.passes(document.id, document.winner) else []
         passed = []
         for rev in leaves:
             leaf = await self._database.leaf(document, rev)
-            if leaf is not None and judge.passes(document.id, leaf):
+            if leaf is not None and await judge.passes(document.id, leaf):
                 passed.append(rev)
         return passed

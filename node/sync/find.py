@@ -218,7 +218,7 @@ class Finder:
                 found.examined += 1
                 self._require_room(found.examined, chosen)
                 members = members_of(document.id, document.winner)
-                if not document.id.startswith(DESIGN) and query.selector.matches(members):
+                if not document.id.startswith(DESIGN) and await query.selector.holds(members):
                     matches.append((document, members))
                 if len(matches) >= last and not chosen.sorts:
                     break

@@ -7,8 +7,14 @@ from typing import Any
 
 from events.errors import Forbidden, MailioError
 from events.handshake import Terms
-from events.identity import handshake_id, is_address, is_document_hash
-from node.crypto.handshakes import DOCUMENT_TYPE, Refusal, read_handshake_body, verify_handshake
+from events.identity import handshake_id, handshake_ids, is_address, is_document_hash
+from node.crypto.handshakes import (
+    DOCUMENT_TYPE,
+    Refusal,
+    VerifiedHandshake,
+    read_handshake_body,
+    verify_handshake,
+)
 
 PublicKeyOf = Callable[[str], Awaitable[bytes]]
 """The registered Ed25519 key of an address. Raises NotFound."""
@@ -48,7 +54,7 @@ class SignedHandshakes:
             # Only the named reasons are public; what a directory or a disk says privately is not.
             named = error.private if isinstance(error.private, Refusal) else "owner-is-unknown"
             raise Forbidden(f"invalid handshake: {named}", f"{owner} {document_id}") from error
-        if (verified.id or document_id) != document_id or not _is_id(document_id):
+        if document_id not in _ids(verified) or not _is_id(document_id):
             raise Forbidden("invalid handshake: document-id-is-another", f"{owner} {document_id}")
         by_hash = bool(verified.sender_email_hash) and (
             handshake_id(owner, verified.sender_email_hash) == document_id
@@ -66,6 +72,18 @@ class SignedHandshakes:
             by_email_hash=by_hash,
             created=verified.created,
         )
+
+
+def _ids(verified: VerifiedHandshake) -> list[str]:
+    """Return the ids of documents that may hold a handshake: what the owner signed must say who is meant.
+
+    Without a `handshakeId` the id has to follow from the signed sender. Else whoever can write to the
+    database, but not sign, could put what the owner said of a friend under the id of somebody else.
+    """
+    if verified.id:
+        return [verified.id]
+    address, email_hash = verified.sender_address, verified.sender_email_hash
+    return handshake_ids(verified.owner, address=address, email_hash=email_hash)
 
 
 def _is_id(text: str) -> bool:

@@ -5,8 +5,10 @@ Operators and their meaning: CouchDB documentation, `_find`, "Selector Syntax".
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
 
 from node.sync.collation import MISSING, compare, rank
 from node.sync.json_text import Json, written
@@ -16,6 +18,9 @@ from node.sync.refusal import Refusal, bad_request
 
 Test = Callable[[Any], bool]
 """A condition on one value; `MISSING` stands for a member that isn't there."""
+
+_BESIDE: Final = ThreadPoolExecutor(1, "patterns")
+"""Where patterns are looked for: one thread, so that all together take the loop half its time at most."""
 
 _TYPES: dict[str, Callable[[Json], bool]] = {
     "null": lambda value: value is None,
@@ -30,13 +35,21 @@ _TYPES: dict[str, Callable[[Json], bool]] = {
 class Selector:
     """A compiled selector. `equals` and `ranges` tell a planner what the top level demands."""
 
-    def __init__(self, test: Test, source: dict[str, Json]) -> None:
+    def __init__(self, test: Test, source: dict[str, Json], *, costly: bool = False) -> None:
+        """Wrap a compiled test; `costly` ones have patterns, which may take their budget for one document."""
         self._test = test
+        self._costly = costly
         self.source = source
 
     def matches(self, document: dict[str, Json]) -> bool:
         """Tell whether a document (with `_id`) matches."""
         return self._test(document)
+
+    async def holds(self, document: dict[str, Json]) -> bool:
+        """Tell what `matches` tells; patterns are looked for beside the loop, which goes on meanwhile."""
+        if not self._costly:
+            return self._test(document)
+        return await asyncio.get_running_loop().run_in_executor(_BESIDE, self._test, document)
 
 
 def compiled(selector: Json, limits: SyncLimits) -> Selector:
@@ -45,7 +58,9 @@ def compiled(selector: Json, limits: SyncLimits) -> Selector:
         raise bad_request("Selector must be a JSON object")
     if len(written(selector)) > limits.selector_bytes:
         raise Refusal(413, "too_large", f"a selector has {limits.selector_bytes} bytes at most")
-    return Selector(_Compiler(limits).conditions(selector, 0), selector)
+    compiler = _Compiler(limits)
+    test = compiler.conditions(selector, 0)
+    return Selector(test, selector, costly=compiler.has_patterns)
 
 
 def invalid_operator(name: str) -> Refusal:
@@ -66,6 +81,7 @@ class _Compiler:
         self._limits = limits
         self._terms = 0
         self._budget = Budget(limits.regex_steps)
+        self.has_patterns = False
 
     def conditions(self, selector: Json, depth: int) -> Test:
         """All conditions of an object, on the members of a value or on the value itself."""
@@ -159,6 +175,7 @@ class _Compiler:
             raise bad_argument("$regex", value)
         if len(value) > self._limits.regex_characters:
             raise bad_request(f"a $regex has {self._limits.regex_characters} characters at most")
+        self.has_patterns = True
         pattern = Pattern(value, self._budget)
         return lambda found: isinstance(found, str) and pattern.found_in(found)
 

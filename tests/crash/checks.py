@@ -25,7 +25,8 @@ ALLOWED = (
     r"keys/(server\.json|vault\.sqlite)",
     r"log\.sqlite(-wal|-shm|\.lock|\.head)?",
     r"snapshots\.sqlite(-wal|-shm)?",
-    r"views/(userdb|directory|statistics)\.sqlite(\.g\d+(-wal|-shm)?)?",
+    r"lookups\.seen",
+    rf"views/({'|'.join(VIEW_NAMES)})\.sqlite(\.g\d+(-wal|-shm)?)?",
     r"views/userdb\.rebuilt\.sqlite(\.g1(-wal|-shm)?)?",
 )
 """Every file that a running node may have below its data folder: one generation of each view, nothing aside.

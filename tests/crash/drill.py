@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import signal
 import subprocess
@@ -11,12 +12,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 from events.identity import userdb_name
 from events.log.failpoints import VARIABLE
+from node.admin.operations import account_add
+from node.core import Core
 from node.crypto.keys import UserKeys
 from node.rebuild import rebuild_aside
-from node.settings import load
+from node.settings import Settings, load
 from tests.crash.checks import check
 from tests.crash.traffic import Book, Client, Sender, Traffic, Writer
 from tests.daemon import Daemon
@@ -109,10 +113,8 @@ class Drill:
         return Traffic(clients)
 
     def _open_accounts(self) -> None:
-        self.daemon.start()
-        for email in MAILBOXES:
-            self.accounts[email] = open_account(self.daemon, email)
-        assert self.daemon.stop() == 0
+        """In this process: a daemon that is started for it, and stopped again, proves nothing here."""
+        self.accounts = asyncio.run(_opened_accounts(self.settings))
 
     def _come_back(self) -> None:
         began = time.monotonic()
@@ -158,16 +160,34 @@ def slowness(took: float) -> float:
     return max(1.0, (time.monotonic() - began) / IDLE_IMPORT_SECONDS)
 
 
+async def _opened_accounts(settings: Settings) -> dict[str, dict[str, str]]:
+    core = Core(settings)
+    await core.start()
+    try:
+        return {
+            email: _for_clients([answer async for answer in account_add(core, _new_account(email))][-1])
+            for email in MAILBOXES
+        }
+    finally:
+        await core.close()
+
+
 def open_account(daemon: Daemon, email: str) -> dict[str, str]:
     """Open an account through the operator's socket; return what its clients need."""
+    return _for_clients(daemon.ask("account.add", **_new_account(email)))
+
+
+def _new_account(email: str) -> dict[str, str]:
     keys = UserKeys.generate()
-    answer = daemon.ask(
-        "account.add",
-        email=email,
-        signingKey=base64.b64encode(keys.public_key).decode(),
-        agreementKey=base64.b64encode(keys.agreement_public_key).decode(),
-        databasePassword=PASSWORD,
-        displayName="",
-    )
+    return {
+        "email": email,
+        "signingKey": base64.b64encode(keys.public_key).decode(),
+        "agreementKey": base64.b64encode(keys.agreement_public_key).decode(),
+        "databasePassword": PASSWORD,
+        "displayName": "",
+    }
+
+
+def _for_clients(answer: dict[str, Any]) -> dict[str, str]:
     address = answer["address"]
     return {"address": address, "databasePassword": PASSWORD, "database": userdb_name(address)}

@@ -133,6 +133,8 @@ class Node:
 
     async def close(self) -> None:
         await self.outgoing.close()
+        for _ in range(20):
+            await asyncio.sleep(0)
         await self.actors.close()
 
     async def promise(self, message: str, destination: str = "beta.example", owner: str = ALICE) -> Recorded:

@@ -26,6 +26,7 @@ from events.node import restored
 from node.accounts import Registration
 from node.cli.sending import with_crlf
 from node.crypto.handshakes import handshake_document, sign_handshake
+from tests.golden.sending import Post
 from tests.integration.api.harness import DOMAIN, FACTS, PASSWORD, Node, User, database
 from tests.integration.archive.harness import bring_in, write_archive
 from tests.integration.backup.harness import Place, accept
@@ -74,6 +75,7 @@ class Life:
         await self._mails()
         await self._devices()
         await self._folders()
+        await Post(self._node, self.ada).run()
         await self._trouble()
         await self._farewell()
         await self._arrival()
@@ -108,6 +110,11 @@ class Life:
             await self._write(self._handshake(sender, status, TIME))
         written = await self._write(self._handshake("gone@beta.example", "accepted", TIME))
         await self._sync("DELETE", f"/{written['id']}?rev={written['rev']}")
+        for _ in range(2):
+            link = (await self._api("GET", "/api/v1/handshakeoffer"))["link"]
+        await self._core.offers.redeem(self.ada.address, link.partition(":")[0], "did:web:b.example#0x", "m")
+        (left,) = (await self._api("GET", "/api/v1/handshakeoffers"))["offers"]
+        await self._api("DELETE", f"/api/v1/handshakeoffers/{left['id']}")
         # What an old device says changes nothing any more.
         late = self._handshake(PEST, "accepted", TIME - 1)
         await self._sync("POST", "/_bulk_docs", {"new_edits": False, "docs": [late | {"_rev": "1-late"}]})

@@ -32,6 +32,7 @@ from events.mailbox import (
     ShowInterest,
     WriteDocuments,
 )
+from events.offer import MakeOffer, RedeemOffer
 from events.policy import Folder, Standing, Transport
 from tests.factories import account_opened
 from tests.fakes.memory_log import MemoryLog
@@ -170,6 +171,7 @@ class BookModel(Modelled):
     def __init__(self) -> None:
         super().__init__()
         self.book: dict[str, tuple[int, str]] = {}
+        self.offers: dict[str, str] = {}
 
     @rule(sender=senders, status=st.sampled_from(["accepted", "revoked", "request", "other"]), at=small)
     def record(self, sender: str, status: str, at: int) -> None:
@@ -180,6 +182,20 @@ class BookModel(Modelled):
         elif at >= self.book.get(sender, (0, ""))[0]:
             self.book[sender] = (at, status)
 
+    @rule(name=st.sampled_from("abc"), at=small)
+    def offer(self, name: str, at: int) -> None:
+        if self.offers.get(name) is None:
+            assert self.tell(MakeOffer(name, at, 100, 3))
+            self.offers[name] = ""
+
+    @rule(name=st.sampled_from("abc"), message=st.sampled_from(["m", "n"]), at=small)
+    def redeem(self, name: str, message: str, at: int) -> None:
+        """The first message that uses an offer has it, as often as it comes."""
+        counts = self.offers.get(name) in {"", message}
+        assert self.tell(RedeemOffer(name, "did", message, at)) is counts
+        if counts:
+            self.offers[name] = message
+
     @rule(sender=senders)
     def forget(self, sender: str) -> None:
         assert self.tell(ForgetHandshake(handshake_id(OWNER, sender)))
@@ -188,7 +204,8 @@ class BookModel(Modelled):
     @invariant()
     def agrees(self) -> None:
         for sender in SENDERS:
-            assert self.ask(Consult((sender,))) == self.book.get(sender, (0, "unknown"))[1]
+            consent = self.ask(Consult(sender))
+            assert consent.standing == self.book.get(sender, (0, "unknown"))[1]
 
     @invariant()
     def is_the_fold_of_its_log(self) -> None:

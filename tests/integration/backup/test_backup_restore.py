@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from events.errors import MailioError, Unauthenticated
+from events.log.log import Origin
 from events.node import STREAM, NodeRestored
 from node.backup.folder import BackupFolder
 from node.backup.making import make
@@ -64,6 +65,22 @@ async def test_a_token_from_before_the_restore_no_longer_counts(tmp_path: Path) 
         later = core.restorations.last_at + 1_000
         fresh = core.accounts._tokens.issue(keys.address, keys.public_key, "other", later)
         assert (await core.accounts.authenticate_token(fresh)).address == keys.address
+
+
+async def test_a_handshake_offer_from_before_the_restore_no_longer_counts(tmp_path: Path) -> None:
+    """It may have been used in the time that the log has forgotten."""
+    place = Place(tmp_path)
+    async with place.running() as core:
+        owner = (await open_account(core)).address
+        link = await core.offers.make(owner, Origin(actor="test"))
+        await asyncio.to_thread(place.make)
+        assert await core.offers.redeem(owner, link.partition(":")[0], "did:web:b#0x", "m")
+    place.lose_data()
+    await asyncio.to_thread(place.restore)
+    async with place.running() as core:
+        assert not await core.offers.redeem(owner, link.partition(":")[0], "did:web:e#0x", "other")
+        fresh = await core.offers.make(owner, Origin(actor="test"))
+        assert await core.offers.redeem(owner, fresh.partition(":")[0], "did:web:e#0x", "other")
 
 
 async def test_a_backup_of_a_running_node_has_all_that_was_accepted_before(tmp_path: Path) -> None:

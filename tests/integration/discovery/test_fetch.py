@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from events.log.clock import VirtualClock
-from node.api.rate import TooManyRequests
 from node.discovery.answers import DnsUnavailable
 from node.discovery.discovery import Discovery
 from node.discovery.fetch import FetchFailed, GuardedClient, _Vetted
 from node.discovery.limits import DiscoverySettings
 from node.discovery.targets import FetchRefused, Refusal
+from node.rate import TooManyRequests
 from tests.integration.discovery.conftest import settings_for
 from tests.servers.dns import DnsServer, Fault
 from tests.servers.https import HttpsServer, https_server
@@ -240,6 +240,7 @@ async def test_gzip_is_undone_within_the_limit(client: GuardedClient, https: Htt
     ("encoding", "body"),
     [("br", b"x"), ("gzip, gzip", gzip.compress(gzip.compress(b"x"))), ("gzip", b"plain"),
      ("gzip", gzip.compress(b"x" * 99)[:-9])],
+    ids=["br", "gzip twice", "gzip that is none", "gzip cut off"],
 )  # fmt: skip
 async def test_other_encodings_are_refused(
     client: GuardedClient, https: HttpsServer, encoding: str, body: bytes

@@ -22,7 +22,7 @@ from node.core import Core
 from node.discovery.limits import DiscoverySettings
 from node.settings import HttpSettings, NodeSettings, Settings
 from node.smtp.door import SmtpDoor
-from tests.integration.api.harness import GENEROUS, Answer, Node, User, database
+from tests.integration.api.harness import Answer, Node, User, database
 from tests.servers.dns import DnsServer, dns_server
 
 QUICK: dict[str, Any] = {
@@ -72,7 +72,7 @@ class Place:
                 email_domains=(self.email_domain,),
                 web_domain=self.email_domain,
             ),
-            http=HttpSettings(**GENEROUS),
+            http=HttpSettings(requests_per_second=1_000.0, request_burst=1_000),
             discovery=DiscoverySettings(
                 resolvers=(self.world.dns.address,), loopback=True, hosts=self.world.hosts(), failure_seconds=0,
                 fetches_per_host=1_000, least_seconds=0,

@@ -64,12 +64,11 @@ async def test_smtplib_delivers_a_bounce_over_tls(
     assert node.mails[0].facts.tls.startswith("TLSv1.")
 
 
-@pytest.mark.skipif(SWAKS is None, reason="needs the Debian package swaks")
 @pytest.mark.parametrize(
     "extra", [[], ["--tls"], ["--pipeline"], ["--tls", "--pipeline"], ["--protocol", "SMTP"]]
 )
 async def test_swaks_delivers(open_door: OpenDoor, node: MemoryNode, extra: list[str]) -> None:
-    assert SWAKS
+    assert SWAKS, "the Debian package swaks is needed: make test-setup"
     door = await open_door(tls=True)
     output = await run(
         SWAKS, "--server", f"127.0.0.1:{door.port}", "--from", "a@client.example",
@@ -81,10 +80,9 @@ async def test_swaks_delivers(open_door: OpenDoor, node: MemoryNode, extra: list
     assert bool(node.mails[0].facts.tls) is ("--tls" in extra)
 
 
-@pytest.mark.skipif(SMTP_SOURCE is None, reason="needs the Debian package postfix")
 @pytest.mark.parametrize("extra", [[], ["-d"], ["-r", "3"]])
 async def test_postfix_smtp_source_delivers(open_door: OpenDoor, node: MemoryNode, extra: list[str]) -> None:
-    assert SMTP_SOURCE
+    assert SMTP_SOURCE, "the Debian package postfix is needed: make test-setup"
     door = await open_door()
     await run(
         SMTP_SOURCE, "-s", "10", "-m", "100", "-l", "20000", "-f", "a@client.example",

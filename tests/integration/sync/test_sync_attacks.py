@@ -210,6 +210,19 @@ async def test_a_catastrophic_pattern_takes_bounded_time(client: Client, pattern
     assert status == 400 or answer["docs"] == []
 
 
+@pytest.mark.parametrize("path", ["/_find", "/_changes?filter=_selector"])
+async def test_others_are_served_while_a_pattern_is_looked_for(client: Client, path: str) -> None:
+    await client.put({"_id": "a", "text": "a" * 30_000 + "!"})
+    asked = asyncio.create_task(client.ask("POST", path, {"selector": {"text": {"$regex": "(a|aa)+$"}}}))
+    longest = 0.0
+    while not asked.done():
+        before = time.thread_time()
+        await asyncio.sleep(0.001)
+        longest = max(longest, time.thread_time() - before)
+    await asyncio.gather(asked, return_exceptions=True)
+    assert longest < 0.1, "the loop itself works off the pattern"
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [

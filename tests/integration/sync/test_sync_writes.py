@@ -167,6 +167,29 @@ async def test_forged_handshakes_are_refused_with_the_reason_and_others_pass(
     assert [event.id for event in await facts(node)] == ["harmless"]
 
 
+async def test_a_handshake_without_an_id_counts_only_for_the_sender_that_was_signed(
+    node: SyncNode, user: User, client: Client
+) -> None:
+    """Who can write to the database, but not sign, could move it to somebody else otherwise."""
+    signed = {
+        "originServer": {"domain": "alpha.example"},
+        "status": "accepted",
+        "level": "none",
+        "created": 1,
+    }
+    friend, pest = "0x" + "f" * 40, "0x" + "e" * 40
+    content = signed | {"senderMetadata": {"address": friend}}
+
+    def stored(sender: str) -> dict[str, Any]:
+        identifier = handshake_id(user.keys.address, sender)
+        return handshake_document(identifier, sign_handshake(content, user.keys), "did:web:x", 5)
+
+    documents = [stored(friend), stored(pest), stored("pest@spam.example")]
+    _, rows, _ = await client.ask("POST", "/_bulk_docs", {"docs": documents})
+    assert [row.get("error") for row in rows] == [None, "forbidden", "forbidden"]
+    assert "document-id-is-another" in rows[1]["reason"]
+
+
 async def test_a_request_from_a_stranger_in_the_same_folder_can_be_marked_read(client: Client) -> None:
     message = {"type": "application/mailio-handshake-request+json", "intent": "handshake_request"}
     await client.put({"_id": "r", "didCommMessage": message, "folder": "handshake", "isRead": True})

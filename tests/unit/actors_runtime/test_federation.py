@@ -31,7 +31,7 @@ from events.delivery import (
     Release,
 )
 from events.destination import Breaker, Destination
-from events.errors import Conflict, StorageUnavailable
+from events.errors import Busy, Conflict, Gone, StorageUnavailable
 from events.log.log import Write
 from events.mailbox import MessageFiled
 from events.mailbox import stream as mailbox_stream
@@ -251,6 +251,30 @@ async def test_a_receipt_is_not_lost_when_the_disk_is_full_just_then() -> None:
     assert node.courier.to("beta.example") == ["m1"]
 
 
+async def test_messages_of_a_sender_who_was_erased_keep_nobody_back() -> None:
+    """The log takes nothing about them any more; the others' messages go."""
+    node = await Node().open()
+    gone = await node.promise("gone")
+    other = await node.promise("other", owner=EVE)
+    node.log.faults += [Gone("erased"), Gone("erased")]
+    await node.actors.ask(KIND, "beta.example", ReactAll((gone, other)))
+    await node.settle()
+    assert node.courier.to("beta.example") == ["other"]
+    assert node.state("other").phase is Phase.DELIVERED
+
+
+async def test_while_a_sender_is_being_erased_others_wait_a_moment_and_the_actor_lives() -> None:
+    node = await Node().open()
+    node.courier.hold["beta.example"] = asyncio.Event()
+    await node.send("m1")
+    node.log.faults += [Busy("this account is being erased")] * 8
+    node.courier.hold["beta.example"].set()
+    await node.settle()
+    await node.pass_time(20_000)
+    assert node.state("m1").phase is Phase.DELIVERED
+    assert node.actors.restarts == 0
+
+
 async def test_ten_thousand_that_wait_are_neither_in_memory_nor_lost() -> None:
     node = await Node(breaker_failures=1).open()
     node.courier.answers["beta.example"] = lambda _: DEAD
@@ -267,6 +291,33 @@ async def test_ten_thousand_that_wait_are_neither_in_memory_nor_lost() -> None:
     for sender in range(7):
         own = [m for m in node.courier.to("beta.example") if m.startswith("m") and int(m[1:]) % 7 == sender]
         assert own == sorted(own), "in order, however often the queue was read"
+
+
+async def test_a_long_queue_is_not_read_for_each_message() -> None:
+    node = await Node(breaker_failures=1).open()
+    node.courier.answers["beta.example"] = lambda _: DEAD
+    await node.send(*(f"m{number:04}" for number in range(600)))
+    node.courier.answers["beta.example"] = lambda _: RECEIVED
+    node.queue.reads = 0
+    await node.pass_time(200_000)
+    assert node.courier.to("beta.example")[1:] == [f"m{number:04}" for number in range(600)]
+    assert node.queue.reads <= 600 / (SHARE / 2) + 2
+
+
+async def test_reports_that_were_promised_before_do_not_keep_others_back() -> None:
+    node = await Node().open()
+    records = []
+    for number in range(3):
+        filed = MessageFiled(
+            id=f"d{number}", mail=f"mail{number}", transport=Transport.MTP, sender=f"did:web:beta.example#{EVE}",
+            folder=Folder.INBOX, reason=Reason.FIRST_CONTACT, document="b", size=1, filed_at=1,
+            message_id=f"theirs{number}",
+        )  # fmt: skip
+        records += await node.log.append(Write(mailbox_stream(ALICE), (filed,)), origin=ORIGIN)
+    await node.actors.ask(KIND, "beta.example", React(records[1]))
+    await node.actors.ask(KIND, "beta.example", ReactAll(tuple(records)))
+    await node.settle()
+    assert sorted(node.courier.to("beta.example")) == ["theirs0", "theirs1", "theirs2"]
 
 
 async def test_held_dropped_cancelled_released_and_hastened() -> None:

@@ -11,13 +11,13 @@ from actors.mailbox import MailboxActor, ReadMail
 from actors.messages import Consult
 from actors.runtime.activation import ActorLimits, ActorSystem
 from actors.runtime.reaction import ReactAll
+from events.consent import Consent
 from events.errors import CorruptRecord
 from events.event import Recorded
 from events.log.clock import VirtualClock
 from events.log.log import Log, Origin, Write
 from events.mail import MailAccepted, Recipient, stream
 from events.mailbox import MessageFiled
-from events.policy import Standing
 from tests.fakes.memory_log import MemorySnapshots
 
 OWNER = "0x" + "a" * 40
@@ -48,8 +48,8 @@ class Books:
 
     async def ask(self, kind: str, key: str, message: object) -> object:
         assert isinstance(message, Consult)
-        self.asked.append(message.email)
-        return Standing.UNKNOWN
+        self.asked.append(message.sender)
+        return Consent()
 
 
 class Setup:

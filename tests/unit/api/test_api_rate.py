@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from events.errors import Misconfigured
 from events.log.clock import VirtualClock
-from node.api.rate import Limiter, Limits, Rate, TooManyRequests
+from node.api.rate import Limits
+from node.rate import Limiter, Rate, TooManyRequests
 from node.settings import HttpSettings
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.policy import Case, Folder, Reason, Standing, Transport, Verdict, judge
+from events.policy import SET_ASIDE_MOST, Case, Folder, Reason, Standing, Transport, Verdict, judge
 
 
 def case(**facts: object) -> Case:
@@ -21,6 +21,36 @@ def case(**facts: object) -> Case:
         ({"standing": Standing.ACCEPTED}, Reason.HANDSHAKE_ACCEPTED_UNVERIFIED, Folder.INBOX),
         ({"standing": Standing.REVOKED}, Reason.SENDER_REVOKED, Folder.SPAM),
         ({"standing": Standing.REQUEST, "received": 9}, Reason.HANDSHAKE_REQUESTED, Folder.HANDSHAKE),
+        (
+            {"standing": Standing.ACCEPTED, "authenticated": False},
+            Reason.HANDSHAKE_NOT_AUTHENTIC,
+            Folder.OTHER,
+        ),
+        (
+            {"standing": Standing.ACCEPTED, "level_met": False},
+            Reason.HANDSHAKE_LEVEL_TOO_LOW,
+            Folder.HANDSHAKE,
+        ),
+        (
+            {"standing": Standing.ACCEPTED, "frequency_minutes": 60, "quiet_ms": 3_599_999},
+            Reason.FREQUENCY_EXCEEDED,
+            Folder.OTHER,
+        ),
+        (
+            {"standing": Standing.ACCEPTED, "frequency_minutes": 60, "quiet_ms": 3_600_000},
+            Reason.HANDSHAKE_ACCEPTED_UNVERIFIED,
+            Folder.INBOX,
+        ),
+        (
+            {"standing": Standing.ACCEPTED, "frequency_minutes": 60},
+            Reason.HANDSHAKE_ACCEPTED_UNVERIFIED,
+            Folder.INBOX,
+        ),
+        (
+            {"standing": Standing.ACCEPTED, "frequency_minutes": 60, "quiet_ms": -1},
+            Reason.HANDSHAKE_ACCEPTED_UNVERIFIED,
+            Folder.INBOX,
+        ),
         ({"spam": True, "standing": Standing.ACCEPTED}, Reason.SPAM_VERDICT, Folder.SPAM),
         ({"own": True, "received": 9}, Reason.OWN_MESSAGE, Folder.INBOX),
         ({"sent": 1, "received": 9}, Reason.CORRESPONDENT, Folder.INBOX),
@@ -41,6 +71,15 @@ def test_each_rule_files_with_its_own_reason(facts: dict[str, Any], reason: Reas
         ({"enabled": False}, Reason.MAILBOX_DISABLED),
         ({"standing": Standing.REVOKED}, Reason.SENDER_REVOKED),
         ({"used": 900, "size": 101}, Reason.MAILBOX_FULL),
+        (
+            {
+                "standing": Standing.ACCEPTED,
+                "frequency_minutes": 60,
+                "quiet_ms": 0,
+                "set_aside": SET_ASIDE_MOST,
+            },
+            Reason.FREQUENCY_EXCEEDED,
+        ),
     ],
 )
 def test_a_sender_who_still_waits_is_refused_with_a_reason(facts: dict[str, Any], reason: Reason) -> None:
@@ -53,11 +92,50 @@ def test_a_mailbox_takes_a_message_that_fits_to_the_byte() -> None:
     assert not judge(case(answered=False, used=900, size=100)).refused
 
 
-@pytest.mark.parametrize("transport", list(Transport))
-@pytest.mark.parametrize("standing", list(Standing))
-def test_every_transport_gets_the_same_verdict(transport: Transport, standing: Standing) -> None:
-    verdict = judge(case(transport=transport, standing=standing))
-    assert verdict == judge(case(transport=Transport.MTP, standing=standing))
+CASES = st.fixed_dictionaries(
+    {
+        "answered": st.booleans(),
+        "exists": st.booleans(),
+        "enabled": st.booleans(),
+        "standing": st.sampled_from(Standing),
+        "authenticated": st.sampled_from([None, True, False]),
+        "spam": st.booleans(),
+        "own": st.booleans(),
+        "used": st.integers(0, 2000),
+        "sent": st.integers(0, 2),
+        "received": st.integers(0, 9),
+        "interest": st.integers(0, 9),
+        "level_met": st.booleans(),
+        "frequency_minutes": st.sampled_from([0, 60]),
+        "quiet_ms": st.none() | st.integers(-1, 4_000_000),
+        "set_aside": st.integers(0, 12),
+    }
+)
+
+
+@given(CASES)
+def test_every_transport_gets_the_same_verdict(facts: dict[str, Any]) -> None:
+    verdicts = {judge(case(transport=transport, **facts)) for transport in Transport}
+    assert len(verdicts) == 1
+
+
+@given(CASES)
+def test_an_inbox_opened_by_a_handshake_means_that_all_its_terms_are_met(facts: dict[str, Any]) -> None:
+    verdict = judge(case(**facts))
+    if verdict.reason in {Reason.HANDSHAKE_ACCEPTED, Reason.HANDSHAKE_ACCEPTED_UNVERIFIED}:
+        assert facts["standing"] is Standing.ACCEPTED
+        assert facts["authenticated"] is not False
+        assert facts["level_met"]
+        in_time = (
+            facts["quiet_ms"] is None or not 0 <= facts["quiet_ms"] < facts["frequency_minutes"] * 60_000
+        )
+        assert in_time
+        assert (verdict.reason is Reason.HANDSHAKE_ACCEPTED) == (facts["authenticated"] is True)
+
+
+@given(CASES)
+def test_what_was_taken_responsibility_for_is_never_refused(facts: dict[str, Any]) -> None:
+    assert not judge(case(**facts | {"answered": True})).refused
 
 
 @given(
