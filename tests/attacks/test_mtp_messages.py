@@ -355,7 +355,7 @@ async def test_no_receipt_is_given_while_the_disk_fails_and_the_same_message_is_
     async def failing(*_: Any, **__: Any) -> Any:
         raise StorageUnavailable("the disk is full", "no space left")
 
-    for part, name in ((core.blobs, "write"), (core.log, "append")):
+    for part, name in ((core.blobs, "write_apart"), (core.log, "append")):
         with monkeypatch.context() as patch:
             patch.setattr(part, name, failing)
             answer = await receiver.send(receiver.beta, message)
