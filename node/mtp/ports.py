@@ -38,19 +38,3 @@ class HandshakeLookups(Protocol):
 
     async def answer(self, peer: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Return the `handshakeResponse` for a verified peer."""
-
-
-class Nobody:
-    """Stands where a node has no part for it: no offer is known, reports mean nothing, nobody shook hands."""
-
-    async def redeem(self, owner: str, nonce: str, requester_did: str, message_id: str) -> bool:
-        """See `Offers.redeem`."""
-        return False
-
-    async def record(self, peer: str, message_id: str, statuses: Sequence[MtpStatus]) -> None:
-        """See `Reports.record`."""
-
-    async def answer(self, peer: str, payload: Mapping[str, Any]) -> dict[str, Any]:
-        """See `HandshakeLookups.answer`."""
-        header = {name: payload["lookupHeader"][name] for name in ("signatureScheme", "timestamp")}
-        return {"lookupHeader": header, "handshakes": []}
