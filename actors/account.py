@@ -14,12 +14,13 @@ class AccountActor(AggregateActor[Account, Command]):
     """The account `key` (a Mailio address)."""
 
     state_type = Account
+    questions = (Inspect,)
     stream_of = staticmethod(account.stream)
     initial = staticmethod(account.initial)
     decide = staticmethod(account.decide)
     evolve = staticmethod(account.evolve)
 
-    async def handle(self, message: object) -> object:
+    def handle(self, message: object) -> object:
         """Answer `Inspect` with the state."""
         match message:
             case Inspect():

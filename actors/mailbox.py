@@ -30,7 +30,8 @@ TOGETHER_BYTES = 4 << 20
 class ReadMail(msgspec.Struct, frozen=True, kw_only=True):
     """A raw message made into a document: what the mailbox keeps of it.
 
-    `document` and the attachments' `blob` name blobs that are already on disk. `size` is in bytes.
+    `document` and the attachments' `blob` name blobs that are already on disk. `size` is in bytes. With
+    `sealed`, nobody but the owner can read them.
     """
 
     document: str
@@ -39,6 +40,7 @@ class ReadMail(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     attachments: tuple[StoredAttachment, ...] = ()
     defects: int = 0
+    sealed: bool = False
 
 
 class MailReader(Protocol):
@@ -176,6 +178,7 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
             filed_at=self._clock.now(),
             message_id=read.message_id,
             defects=read.defects,
+            sealed=read.sealed,
             goodreads_percent=self._goodreads_percent,
         )
 

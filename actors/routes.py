@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from actors import handshake, mailbox, outgoing
+from actors import handshake, mailbox, original, outgoing
 from actors.runtime.activation import Name
 from actors.runtime.reaction import Routes
 from events.delivery import DeliveryScheduled
@@ -42,6 +42,15 @@ def _destination(record: Recorded) -> Iterable[Name]:
     return () if record.metadata.imported else [(outgoing.KIND, event.destination)]
 
 
+def _filed(record: Recorded) -> Iterable[Name]:
+    """Return whom a filing concerns: the peer that sent the message, or the raw mail it was sealed from."""
+    event = record.event
+    assert isinstance(event, MessageFiled)
+    if event.sealed and not record.metadata.imported:
+        return [(original.KIND, event.mail)]
+    return _sender(record)
+
+
 def _sender(record: Recorded) -> Iterable[Name]:
     """Return the destination of the report about a message that a peer has sent."""
     event = record.event
@@ -59,6 +68,6 @@ ROUTES: Routes = {
     MailAccepted.__name__: _recipients,
     DocumentWritten.__name__: _handshake_book,
     DeliveryScheduled.__name__: _destination,
-    MessageFiled.__name__: _sender,
+    MessageFiled.__name__: _filed,
 }
 """Event type → the actors that react to it."""

@@ -166,6 +166,12 @@ class DatabasePasswordChanged(Event, frozen=True, kw_only=True):
     password_hash: str
 
 
+class InboundSealing(Event, frozen=True, kw_only=True):
+    """From now on mail that comes by SMTP is sealed to the owner's X25519 key before it is stored, or not."""
+
+    on: bool
+
+
 class TokenRevoked(Event, frozen=True, kw_only=True):
     """A client token was logged out; it would have been valid until `expires` (seconds)."""
 
@@ -224,6 +230,12 @@ class ChangeDatabasePassword(msgspec.Struct, frozen=True):
     password_hash: str
 
 
+class SealInbound(msgspec.Struct, frozen=True):
+    """Have mail that comes by SMTP sealed to the owner's key, or not."""
+
+    on: bool
+
+
 class RevokeToken(msgspec.Struct, frozen=True):
     """Log a token out. `now` and `expires` are in seconds."""
 
@@ -241,6 +253,7 @@ Command = (
     | AddPasskey
     | UsePasskey
     | ChangeDatabasePassword
+    | SealInbound
     | RevokeToken
 )
 
@@ -259,6 +272,7 @@ class Account(msgspec.Struct):
     profile: dict[str, str] = {}
     social: dict[str, str] = {}
     changed_at: int = 0
+    seal_inbound: bool = False
 
 
 def initial(key: str) -> Account:
@@ -286,8 +300,8 @@ def decide(state: Account, command: Command) -> Sequence[Event]:
             return [_add_passkey(state, command)]
         case UsePasskey():
             return [_use_passkey(state, command)]
-        case ChangeDatabasePassword():
-            return [DatabasePasswordChanged(password_hash=command.password_hash)]
+        case ChangeDatabasePassword() | SealInbound():
+            return _set(state, command)
         case RevokeToken():
             return _revoke(state, command)
 
@@ -343,6 +357,15 @@ def _use_passkey(state: Account, command: UsePasskey) -> Event:
     return PasskeyUsed(id=command.id, sign_count=command.sign_count)
 
 
+def _set(state: Account, command: ChangeDatabasePassword | SealInbound) -> Sequence[Event]:
+    """Decide on a setting."""
+    match command:
+        case ChangeDatabasePassword():
+            return [DatabasePasswordChanged(password_hash=command.password_hash)]
+        case SealInbound():
+            return [InboundSealing(on=command.on)] if command.on != state.seal_inbound else []
+
+
 def _revoke(state: Account, command: RevokeToken) -> Sequence[Event]:
     if command.token in state.revoked or command.expires <= command.now:
         return []
@@ -368,13 +391,21 @@ def evolve(state: Account, event: Event) -> Account:
             state.passkeys[event.id] = msgspec.structs.replace(known, sign_count=event.sign_count)
         case SmartKeyStored():
             state.smart_key = event.smart_key
-        case DatabasePasswordChanged():
-            state.password_hash = event.password_hash
+        case DatabasePasswordChanged() | InboundSealing():
+            _follow(state, event)
         case TokenRevoked():
             state.revoked[event.token] = event.expires
         case _:
             pass
     return state
+
+
+def _follow(state: Account, event: DatabasePasswordChanged | InboundSealing) -> None:
+    """Take over a setting."""
+    if isinstance(event, InboundSealing):
+        state.seal_inbound = event.on
+    else:
+        state.password_hash = event.password_hash
 
 
 def _settle(state: Account, event: AccountOpened | AccountMoved) -> None:

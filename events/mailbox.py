@@ -48,7 +48,8 @@ class MessageFiled(Event, frozen=True, kw_only=True):
     bytes of the document as it is stored, and of its attachments. `defects` counts what was wrong with
     the message's form. `standing` is what the handshake book said about the authors, None in records of a
     program that did not keep it. `handshake` is the id of the one whose agreed frequency the message was held
-    against, "" where none limits it.
+    against, "" where none limits it. With `sealed`, document and attachments are encrypted to the owner's
+    key.
     """
 
     id: str
@@ -65,6 +66,7 @@ class MessageFiled(Event, frozen=True, kw_only=True):
     defects: int = 0
     standing: Standing | None = None
     handshake: str = ""
+    sealed: bool = False
 
 
 class MessageSent(Event, frozen=True, kw_only=True):
@@ -165,6 +167,7 @@ class FileMessage(msgspec.Struct, frozen=True, kw_only=True):
     handshake: str = ""
     level_met: bool = True
     frequency_minutes: int = 0
+    sealed: bool = False
 
 
 class SendMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -354,6 +357,7 @@ def _file(state: Mailbox, command: FileMessage) -> Event:
         defects=command.defects,
         standing=command.standing,
         handshake=command.handshake if command.frequency_minutes else "",
+        sealed=command.sealed,
     )
 
 

@@ -11,6 +11,7 @@ from events.account import AccountErased, EmailClaimed
 from events.event import Event
 from events.identity import is_address
 from events.mail import MailAccepted
+from events.original import OriginalReleased
 from events.parking import ReactionDropped, ReactionParked, ReactionRetried
 
 _OWNED = frozenset(prefix.removesuffix("-") for prefix in (mailbox.STREAM, account.STREAM, handshake.STREAM))
@@ -30,6 +31,8 @@ def subjects(stream: str, event: Event) -> tuple[str, ...]:
     match event:
         case MailAccepted():
             return tuple(dict.fromkeys(recipient.address for recipient in event.recipients))
+        case OriginalReleased():
+            address = event.owner
         case EmailClaimed():
             address = event.address
         case ReactionParked():

@@ -12,7 +12,9 @@ from events import (
     mailbox,
     node,
     offer,
+    original,
     parking,
+    peer,
     view,
 )
 from events.event import EVENT_TYPES, Event
@@ -27,7 +29,9 @@ MODULES = (
     mailbox,
     node,
     offer,
+    original,
     parking,
+    peer,
     view,
 )
 """Where events are defined; whoever reads a log of unknown content needs all of them."""

@@ -238,7 +238,7 @@ class Acceptance:
     async def _sync(self, debt: Debt, mail_id: str, raw: bytes, event: MakeEvent, actor: str) -> Recorded:
         """Sync the blob, then the event: this is the moment of taking responsibility."""
         try:
-            (blob,) = await self._blobs.write(raw, owners=list(debt.ahead))
+            blob = await self._blobs.write_apart(raw, list(debt.ahead))
             write = Write(mail.stream(mail_id), (event(blob),), expected=0)
             (recorded,) = await self._log.append(write, origin=Origin(actor=actor))
         except Gone as error:

@@ -25,12 +25,13 @@ from events.account import (
 )
 from events.errors import Conflict, Forbidden, Gone, NotFound, Unauthenticated, VersionConflict
 from events.event import Recorded
-from events.identity import email_domain, mailio_address, normalise_email
+from events.identity import email_domain, mailio_address, normalise_email, web_did
 from events.log.log import Clock, Origin, Write
 from node.crypto.base64_text import from_base64, to_base64
 from node.crypto.credentials import issue_registration_credential
 from node.crypto.did_documents import ServerEndpoints, user_document
 from node.crypto.email_hash import EmailHasher
+from node.crypto.jwe import SealTo
 from node.crypto.keys import KEY_BYTES, ServerKeys, verify_signature
 from node.crypto.nonces import NonceBook
 from node.crypto.passwords import Passwords
@@ -212,6 +213,18 @@ class Accounts:
         if state.opened is None:
             raise NotFound("user not found")
         return state
+
+    async def seal_to(self, address: str) -> SealTo | None:
+        """Say to which key mail by SMTP is sealed for an account; None where it is stored as it comes.
+
+        It asks the account itself: the directory may be behind.
+        """
+        state = await self._actors.ask("account", address, Inspect())
+        assert isinstance(state, Account)
+        if state.opened is None or not state.seal_inbound:
+            return None
+        key = from_base64(state.opened.agreement_key, length=KEY_BYTES)
+        return SealTo(str(web_did(self._endpoints.domain, address)), key)
 
     async def prove_nonce(self, address: str, public_key: bytes, nonce: str, signature: bytes) -> None:
         """Check the answer to a login challenge (wire spec section 1.10); the nonce is used up.

@@ -15,10 +15,11 @@ from typing import Any
 
 import structlog
 
-from actors import account, handshake, mailbox
+from actors import account, handshake, mailbox, original
 from actors.account import AccountActor
 from actors.handshake import HandshakeActor
 from actors.mailbox import MailboxActor
+from actors.original import OriginalActor
 from actors.routes import ROUTES
 from actors.runtime.activation import ActorSystem, FailedTell
 from actors.runtime.parking import Parking
@@ -39,6 +40,7 @@ from node.crypto.did_documents import ServerEndpoints
 from node.crypto.email_hash import EmailHasher
 from node.crypto.envelope import Envelopes
 from node.crypto.handshakes import server_handshake
+from node.crypto.jwe import SealTo
 from node.crypto.keys import ServerKeys, load_or_create_server_keys
 from node.crypto.nonces import NonceBook
 from node.crypto.passwords import Passwords
@@ -46,14 +48,16 @@ from node.crypto.scrypt_pool import ScryptPool
 from node.crypto.tokens import TokenIssuer
 from node.crypto.vault import Vault, vault_path
 from node.discovery.discovery import Discovery
+from node.discovery.peer_keys import DnsPeerKeys
+from node.discovery.publishing import survey_once
 from node.erasure import Erasure
 from node.federation import Federation, Rooms
 from node.filing import report_filing
+from node.key_rotation import KeyRotation
 from node.mentioned import blobs_of
 from node.mime.reading import BlobMailReader
 from node.mtp.door import PeerDoor
 from node.mtp.handshake_lookup import HandshakeLookup
-from node.mtp.ports import DnsKeys
 from node.mtp.reading import SignedMailReader
 from node.mtp.receiving import Messages
 from node.mtp.reports import PeerReports
@@ -114,6 +118,13 @@ class Core:
         self.log = SqliteLog.open(data / "log.sqlite", self.clock, SOFTWARE, codec=codec)
         shutil.rmtree(data / IMPORTS, ignore_errors=True)
         self.keys = self._keys(data / "keys" / "server.json")
+        self.rotation = KeyRotation(
+            data / "keys" / "server.json",
+            self.keys,
+            settings.keys,
+            self.clock,
+            lambda: survey_once(settings),
+        )
         self.segments = LocalBlobs.open(data / "blobs")
         self.blobs = SealedBlobs(self.segments, Envelopes(self.vault, named=True))
         self.snapshots = SqliteSnapshots(data / "snapshots.sqlite")
@@ -131,7 +142,7 @@ class Core:
         self.acceptance = self._acceptance()
         self.offers = self._offers()
         self.handshake_lookup = self._handshake_lookup()
-        self.peer_keys = DnsKeys(self.discovery.domains)
+        self.peer_keys = DnsPeerKeys(self.discovery.domains, self.log, self.clock)
         self.reports = PeerReports(self.log, self.actors, self.discovery.domains, self.clock)
         self.peer_door = self._peer_door(data)
         self.federation = self._federation()
@@ -152,10 +163,12 @@ class Core:
     def _actors(self) -> ActorSystem:
         system = ActorSystem(self.settings.actors, self.clock, _report_failed_tell)
         log, snapshots = self.log, self.snapshots
-        reader, signed_reader = BlobMailReader(self.blobs), SignedMailReader(self.blobs)
+        reader = BlobMailReader(self.blobs, sealing=self._seal_to)
+        signed_reader = SignedMailReader(self.blobs)
         percent = self.settings.node.goodreads_percent
         system.register(account.KIND, lambda key: AccountActor(key, log, snapshots))
         system.register(handshake.KIND, lambda key: HandshakeActor(key, log, snapshots, self.hasher))
+        system.register(original.KIND, lambda key: OriginalActor(key, log, snapshots, self.blobs))
         system.register(
             mailbox.KIND,
             lambda key: MailboxActor(
@@ -172,6 +185,9 @@ class Core:
             ),
         )
         return system
+
+    async def _seal_to(self, owner: str) -> SealTo | None:
+        return await self.accounts.seal_to(owner)
 
     def _dispatcher(self, data: Path) -> Dispatcher:
         self.checkpoints = FileCheckpoints(data / CHECKPOINTS)
@@ -373,6 +389,7 @@ class Core:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.federation.close()
+        await self.peer_keys.close()
         await self.discovery.close()
         await self.actors.close()
         await self.views.close()

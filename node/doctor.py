@@ -24,7 +24,7 @@ from events.errors import MailioError
 from events.log.clock import SystemClock
 from events.log.sqlite_log import bound_vault
 from node.admin.address import socket_path
-from node.crypto.keys import load_server_keys
+from node.crypto.keys import Stage, load_server_keys
 from node.crypto.vault import Vault, vault_path
 from node.discovery.publishing import State as DnsState
 from node.discovery.publishing import survey_once
@@ -156,6 +156,9 @@ def _keys(settings: Settings) -> Iterator[Finding]:
         return
     keys = load_server_keys(path)
     yield Finding("keys", "fine", f"this node is did:mailio:{keys.address}")
+    if keys.stage is not Stage.STEADY:
+        advice = "`mailio-node keys list` says what comes next: see docs/keys.md"
+        yield Finding("keys", "note", f"a change of keys is under way: {keys.stage}", advice)
 
 
 def _vault(settings: Settings) -> Iterator[Finding]:

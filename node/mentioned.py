@@ -16,7 +16,7 @@ def blobs_of(event: Event) -> tuple[str, ...]:
     """Return the names of all blobs that an event mentions."""
     match event:
         case MailAccepted():
-            return (event.blob,)
+            return (event.blob,) if event.blob else ()
         case DeliveryScheduled(blob=name) | MessageSent(document=name):
             return (name,) if name else ()
         case MessageFiled() | DocumentWritten():
@@ -30,7 +30,7 @@ def with_blobs(event: Event, names: Mapping[str, str]) -> Event:
     """Return the event with each blob under its other name. Raises KeyError for one that has none."""
     match event:
         case MailAccepted():
-            return msgspec.structs.replace(event, blob=names[event.blob])
+            return msgspec.structs.replace(event, blob=names[event.blob] if event.blob else "")
         case DeliveryScheduled():
             return msgspec.structs.replace(event, blob=names[event.blob] if event.blob else "")
         case MessageSent():

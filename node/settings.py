@@ -153,6 +153,21 @@ class HandshakeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         return Demands(minimum_level=self.minimum_level, signup_minutes=self.signup_minutes)
 
 
+class KeySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Changing the node's own key (docs/keys.md)."""
+
+    ttl_seconds: int = 3_600
+    """Longest TTL of the node's key records, in force or before: how long a change takes to be everywhere."""
+    grace_seconds: int = 172_800
+    """How long an old key stays beside the new one that signs. Reference servers use a key for a day after
+    they looked it up; the other day is for those who were down."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for waiting that would be none."""
+        if self.ttl_seconds < 1 or self.grace_seconds < 1:
+            raise ValueError("ttl_seconds and grace_seconds must be positive")
+
+
 class LoggingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The daemon's own messages, on standard error."""
 
@@ -170,6 +185,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     http: HttpSettings = HttpSettings()
     couchdb: CouchdbSettings = CouchdbSettings()
     log: LogSettings = LogSettings()
+    keys: KeySettings = KeySettings()
     discovery: DiscoverySettings = DiscoverySettings()
     handshakes: HandshakeSettings = HandshakeSettings()
     mtp: MtpSettings = MtpSettings()

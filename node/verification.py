@@ -44,7 +44,7 @@ def trusted_keys(settings: Settings) -> list[bytes]:
     Raises Misconfigured when the key file, or a key in the settings, is none.
     """
     path = settings.node.data / "keys" / "server.json"
-    keys = [load_server_keys(path).public_key] if path.exists() else []
+    keys = list(load_server_keys(path).known) if path.exists() else []
     return keys + [public_key_from_base64(text) for text in settings.log.former_keys]
 
 

@@ -16,8 +16,8 @@ import msgspec
 
 TESTS = Path(__file__).parent
 
-MIN_NODE = 18
-"""Major version of Node.js that PouchDB 9 and the browser driver need."""
+MIN_NODE = 20
+"""Major version of Node.js from which on Ed25519 and X25519 are in WebCrypto; PouchDB needs less."""
 
 
 class Need(msgspec.Struct, frozen=True):
@@ -33,7 +33,7 @@ class Need(msgspec.Struct, frozen=True):
 
 
 NEEDS = (
-    Need("node", ("nodejs",), "PouchDB as the syncing client"),
+    Need("node", ("nodejs",), "PouchDB as the syncing client, the reference client"),
     Need("npm", ("npm",), "PouchDB and the CouchDB-protocol server"),
     Need("chromium", ("chromium",), "PouchDB in a browser"),
     Need(

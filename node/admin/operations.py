@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from actors.messages import Inspect
-from events.account import DisableAccount, EnableAccount
+from events.account import DisableAccount, EnableAccount, SealInbound
 from events.errors import InvalidInput, NotFound
 from events.mailbox import Mailbox
 from node.accounts import Registration
@@ -25,6 +25,7 @@ from node.archive.importing import imported
 from node.attestation import file_content
 from node.core import Core
 from node.crypto.base64_text import from_base64
+from node.key_rotation import key_list
 from node.mime.summary import summarise
 from projections.directory import AccountEntry
 from projections.runner import Runner
@@ -94,6 +95,7 @@ async def account_show(core: Core, arguments: Arguments) -> AsyncIterator[Answer
         "folders": {name: {"total": c.total, "unread": c.unread} for name, c in counts.items()},
         "usedBytes": await _used(core, entry.address),
         "quotaBytes": core.settings.node.quota_bytes,
+        "sealInbound": (await core.accounts.state(entry.address)).seal_inbound,
     }
 
 
@@ -115,6 +117,16 @@ async def account_enable(core: Core, arguments: Arguments) -> AsyncIterator[Answ
     entry = await core.accounts.find(_text(arguments, "name"))
     await core.accounts.execute(entry.address, EnableAccount(), OPERATOR)
     yield {"address": entry.address, "enabled": True}
+
+
+async def account_seal_inbound(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
+    """Have mail by SMTP sealed to an account's key before it is stored, or not; counts when it answers."""
+    entry = await core.accounts.find(_text(arguments, "name"))
+    on = arguments.get("on")
+    if not isinstance(on, bool):
+        raise InvalidInput("on is true or false")
+    await core.accounts.execute(entry.address, SealInbound(on), OPERATOR)
+    yield {"address": entry.address, "sealInbound": on}
 
 
 async def account_erase(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
@@ -256,12 +268,30 @@ async def log_checkpoint(core: Core, arguments: Arguments) -> AsyncIterator[Answ
     yield file_content(await core.attestor.sign())
 
 
+async def keys_rotate(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
+    """Take the next step of a change of keys."""
+    await core.rotation.rotate(force=arguments.get("force") is True)
+    yield key_list(core.keys, core.settings.keys)
+
+
+async def keys_retire(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
+    """Retire a key that does not sign, or say that a retired one was stolen."""
+    await core.rotation.retire(
+        _text(arguments, "address", ""),
+        force=arguments.get("force") is True,
+        stolen=arguments.get("stolen") is True,
+    )
+    published = {"next": "publish what `mailio-node dns` prints: the retired key is not in it"}
+    yield key_list(core.keys, core.settings.keys) | published
+
+
 OPERATIONS: Mapping[str, Operation] = {
     "account.add": account_add,
     "account.list": account_list,
     "account.show": account_show,
     "account.disable": account_disable,
     "account.enable": account_enable,
+    "account.seal-inbound": account_seal_inbound,
     "account.erase": account_erase,
     "account.password": account_password,
     "account.import": account_import,
@@ -279,4 +309,6 @@ OPERATIONS: Mapping[str, Operation] = {
     "view.swap": view_swap,
     **DELIVERY_OPERATIONS,
     "log.checkpoint": log_checkpoint,
+    "keys.rotate": keys_rotate,
+    "keys.retire": keys_retire,
 }

@@ -16,7 +16,7 @@ from node.api.request_data import Text
 from node.api.route import Auth, Call, Reply, Route, client
 from node.core import Core
 from node.crypto.base64_text import from_base64
-from node.crypto.credentials import verify_registration_credential
+from node.crypto.credentials import issuer_of, verify_registration_credential
 from node.crypto.keys import SIGNATURE_BYTES, public_key_from_base64
 
 RESERVED: Final = frozenset(
@@ -216,7 +216,7 @@ class AccountRoutes:
         issued = await self._core.directory.credentials(address)
         if not issued:
             raise Forbidden("no credential was issued to this account")
-        verify_registration_credential(issued[0], address, keys.address, keys.public_key)
+        verify_registration_credential(issued[0], address, *issuer_of(issued[0], keys.known))
 
     async def find(self, call: Call[FindQuery, None]) -> FoundAddress:
         """Find an address; every miss reads the same (wire spec section 10.3, S13). Raises NotFound."""

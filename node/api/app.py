@@ -130,7 +130,7 @@ def _sync_door(core: Core, authentication: Authentication, clients: Clients) -> 
         settings.sync,
         origins=settings.http.origins,
         # Clients keep their checkpoints under this name: the same node must always say the same.
-        node_id=core.keys.address,
+        node_id=core.keys.origin,
         version=SOFTWARE.partition("/")[2],
         client_of=clients.key,
         numbering=Numbering(lambda: core.restorations, lambda: core.log.head),

@@ -10,7 +10,7 @@ from events.errors import Forbidden, InvalidInput, NotFound
 from events.identity import is_document_hash
 from node.api.route import Auth, Call, Route
 from node.core import Core
-from node.crypto.credentials import verify_credential
+from node.crypto.credentials import issuer_of, verify_credential
 
 Credential = dict[str, Any]
 """A W3C credential in the form of section 1.6."""
@@ -91,7 +91,7 @@ class CredentialRoutes:
         """Compare the whole content with what was signed (S17). Raises InvalidInput when it differs."""
         keys = self._core.keys
         try:
-            verify_credential(call.body, keys.address, keys.public_key)
+            verify_credential(call.body, *issuer_of(call.body, keys.trusted))
         except Forbidden as error:
             raise InvalidInput(error.public, error.private) from None
         return Validity(valid=True, request_id=call.path("requestId"))

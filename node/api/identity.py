@@ -61,8 +61,7 @@ class Identity:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._domain = core.settings.node.server_domain
-        endpoints = ServerEndpoints(self._domain, core.settings.mtp.messaging_path)
-        self._document = server_document(core.keys.public_key, endpoints)
+        self._endpoints = ServerEndpoints(self._domain, core.settings.mtp.messaging_path)
 
     def routes(self) -> list[Route]:
         """Declare the routes."""
@@ -113,7 +112,9 @@ class Identity:
 
     async def server(self, _: Call[None, None]) -> Document:
         """Return the server's document."""
-        return self._document
+        keys = self._core.keys
+        other = keys.other.public_key if keys.other is not None else None
+        return server_document(keys.public_key, self._endpoints, other)
 
     async def configuration(self, _: Call[None, None]) -> Document:
         """Return the domain linkage."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from events.account import ChangeProfile
+from events.account import ChangeProfile, SealInbound
 from events.errors import NotFound
 from node.api.mailboxes import Mailboxes
 from node.api.route import Auth, Call, Route, client
@@ -61,6 +61,13 @@ class Me(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_default
     social: dict[str, str] = {}
     created: int = 0
     what_to_share: str = ""
+    seal_inbound: bool = False
+
+
+class Sealing(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Whether mail that comes by SMTP is sealed to the owner's X25519 key before it is stored."""
+
+    seal_inbound: bool
 
 
 class SavedProfile(Profile, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -100,6 +107,17 @@ class ProfileRoutes:
                 auth=Auth.TOKEN,
                 refusals=(404, 409),
             ),
+            Route(
+                method="PUT",
+                path="/api/v1/user/sealinbound",
+                summary="Have mail by SMTP sealed to the own key, or not",
+                tag="profile",
+                handler=self.seal_inbound,
+                body=Sealing,
+                answer=Sealing,
+                auth=Auth.TOKEN,
+                refusals=(404,),
+            ),
         ]
 
     async def me(self, call: Call[None, None]) -> Me:
@@ -112,6 +130,7 @@ class ProfileRoutes:
             address=call.address,
             total_disk=self._core.settings.node.quota_bytes,
             used_disk=(await self._mailboxes.state(call.address)).used,
+            seal_inbound=(await self._core.accounts.state(call.address)).seal_inbound,
             **shown,
         )
 
@@ -122,6 +141,13 @@ class ProfileRoutes:
         command = ChangeProfile(profile, social, self._core.clock.now())
         await self._core.accounts.execute(call.address, command, client(call.address))
         return await self._saved(call.address)
+
+    async def seal_inbound(self, call: Call[None, Sealing]) -> Sealing:
+        """Switch sealing on or off, apart from the profile: what a profile leaves out is removed."""
+        await self._core.accounts.execute(
+            call.address, SealInbound(call.body.seal_inbound), client(call.address)
+        )
+        return call.body
 
     async def _saved(self, address: str) -> SavedProfile:
         stored = await self._core.views.stores["directory"].get(PROFILES, address)

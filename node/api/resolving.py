@@ -115,7 +115,7 @@ class ResolvingRoutes:
             supports_mailio=True,
             mailio_did_domain=self._core.settings.node.server_domain,
             supports_standard_email=True,
-            mailio_public_key=to_base64(self._core.keys.public_key),
+            mailio_public_key=to_base64(self._core.keys.published[0]),
             timestamp=self._core.clock.now(),
         )
 

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from events.account import AccountMoved, AccountOpened
-from events.errors import InvalidInput, Misconfigured, NotFound, StorageUnavailable
+from events.errors import Gone, InvalidInput, Misconfigured, NotFound, StorageUnavailable
 from events.event import Recorded
 from events.identity import normalise_email
 from events.log.log import Log
@@ -65,6 +65,8 @@ events.jsonl  everything that happened, one event a line, oldest first.
 blobs/        what the events name: mails as they came in, documents and attachments, by SHA-256.
 manifest.json size and SHA-256 of every file here; manifest.sig is the node's signature over it.
 
+A mail that was sealed to its owner (account seal-inbound) is in no mbox: its document, among the blobs, is
+all that is left, and only the owner's client opens it.
 Drafts, contacts and all else that devices wrote are documents: see DocumentWritten in events.jsonl.
 To go on with this mailbox on another node: mailio-node account import FILE
 """
@@ -139,7 +141,7 @@ async def _export(settings: Settings, name: str, file: Path, tell: Tell) -> Expo
         node=keys.address,
         events=len(records),
         mails=exporter.mails,
-        blobs=len(exporter.names),
+        blobs=sum(map(bool, exporter.names.values())),
         size=size,
     )
 
@@ -243,7 +245,7 @@ class _Exporter:
                     tape.add(name, path, at)
                 written: set[str] = set()
                 for count, (stored, name) in enumerate(self.names.items(), 1):
-                    if name not in written:
+                    if name and name not in written:
                         tape.add(BLOBS + name, await self._blobs.read(stored), at)
                         written.add(name)
                     self._tell("writing", count, len(self.names))
@@ -251,15 +253,22 @@ class _Exporter:
             os.fsync(fd)
 
     async def _name_blobs(self) -> list[Member]:
-        """Read every blob once to know its name and size."""
+        """Read every blob once to know its name and size; a raw mail that was sealed and erased has none."""
+        originals = {r.event.blob for r in self._records if isinstance(r.event, MailAccepted)}
         wanted = dict.fromkeys(name for record in self._records for name in blobs_of(record.event))
         members: dict[str, Member] = {}
         for count, stored in enumerate(wanted, 1):
-            body = await self._blobs.read(stored)
+            self._tell("blobs", count, len(wanted))
+            try:
+                body = await self._blobs.read(stored)
+            except Gone:
+                if stored not in originals:
+                    raise
+                self.names[stored] = ""
+                continue
             name = hashlib.sha256(body).hexdigest()
             self.names[stored] = name
             members[name] = Member(BLOBS + name, len(body), name)
-            self._tell("blobs", count, len(wanted))
         return list(members.values())
 
     def _write_events(self) -> None:
@@ -281,7 +290,7 @@ class _Exporter:
                     continue
                 (database,) = await store.databases()
                 document = await store.get(database, filed.id)
-                if document is None or document.winner.deleted:
+                if document is None or document.winner.deleted or not self.names[accepted.blob]:
                     continue
                 placed = _placed(filed, accepted, document.winner.body)
                 box = boxes.setdefault(file_name(placed.folder), self._folder / f"box{len(boxes)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -46,8 +46,9 @@ class Checked(msgspec.Struct, kw_only=True, rename="camel"):
         return not self.problems
 
 
-def check(folder: Path, point: str | None, tell: Tell, *, node: str = "") -> Checked:
-    """Check a point, the newest if none is named; `node` is the address that it must belong to, if any.
+def check(folder: Path, point: str | None, tell: Tell, *, node: Sequence[str] = ()) -> Checked:
+    """Check a point, the newest if none is named; `node` are the addresses of the node that it must belong
+    to, the present one first, if it matters: one for each key that the node had.
 
     Raises NotFound when there is no such point.
     """
@@ -61,8 +62,8 @@ def check(folder: Path, point: str | None, tell: Tell, *, node: str = "") -> Che
         return checked
     checked.node, checked.domain = manifest.node, manifest.domain
     checked.at, checked.position = manifest.at, manifest.position
-    if node and manifest.node != node:
-        checked.problems.append(f"the backup is of another node ({manifest.node}), not of {node}")
+    if node and manifest.node not in node:
+        checked.problems.append(f"the backup is of another node ({manifest.node}), not of {node[0]}")
     _Check(backup, manifest, checked, tell).run()
     return checked
 
@@ -74,6 +75,7 @@ class _Check:
         self._checked = checked
         self._tell = tell
         self._done = 0
+        self._erased: set[bytes] = set()
 
     def run(self) -> None:
         whole = [self._file(file) for file in self._manifest.files]
@@ -111,7 +113,7 @@ class _Check:
         self._tell("files", self._done, max(self._manifest.size, 1))
 
     def _sound_blobs(self) -> Iterator[bytes]:
-        """Binary names of all blobs whose bytes are right."""
+        """Binary names of all blobs whose bytes are right; those that were erased on purpose are noted."""
         segments = [file for file in self._manifest.files if file.name.startswith(BLOBS)]
         total, before = sum(file.size for file in segments), 0
         for file in segments:
@@ -126,6 +128,8 @@ class _Check:
                     self._tell("blobs", before + span.end, max(total, 1))
                     if span.kind is Kind.SOUND:
                         yield span.digest
+                    elif span.kind is Kind.ERASED:
+                        self._erased.add(span.digest)
             finally:
                 os.close(fd)
             before += file.size
@@ -148,7 +152,7 @@ class _Check:
         if record.position == self._manifest.position and record.hash.hex() != self._manifest.hash:
             self._problem(f"{LOG}: ends with another record than the manifest says")
         for name in blobs_of(record.event):
-            if bytes.fromhex(name) not in blobs:
+            if bytes.fromhex(name) not in blobs and bytes.fromhex(name) not in self._erased:
                 self._problem(
                     f"blob {name}: missing or damaged; {type(record.event).__name__} needs it "
                     f"(position {record.position}, stream {record.stream})"

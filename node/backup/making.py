@@ -99,7 +99,7 @@ def _last(backup: BackupFolder, keys: ServerKeys) -> tuple[Manifest | None, list
         except CorruptRecord:
             damaged.append(name)
             continue
-        if manifest.node != keys.address:
+        if manifest.node not in keys.addresses:
             raise Misconfigured(
                 f"{backup.path}: is the backup of another node ({manifest.node}, {manifest.domain}): "
                 "choose another folder"

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 from contextlib import nullcontext
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,14 @@ app = typer.Typer(
 
 PASSWORD_BYTES = 24
 """Randomness of a database password that the command makes: 192 bits, 32 characters."""
+
+
+class Switch(StrEnum):
+    """On or off."""
+
+    ON = "on"
+    OFF = "off"
+
 
 Name = Annotated[str, typer.Argument(help="Email or Mailio address of the account.")]
 
@@ -162,6 +171,7 @@ def show(context: typer.Context, name: Name, as_json: Json = False) -> None:
             ("state", "enabled" if account["enabled"] else "disabled"),
             ("opened", f"{moment(account['created'])} UTC"),
             ("database", account["database"]),
+            ("seal inbound", "on" if account["sealInbound"] else "off"),
             ("used", f"{account['usedBytes']:,} of {account['quotaBytes']:,} bytes"),
         ]
     )
@@ -191,6 +201,29 @@ def enable(context: typer.Context, name: Name) -> None:
     """
     answer = context_of(context).carry_out("account.enable", {"name": name})
     console.print(f"{answer['address']} is enabled")
+
+
+@app.command(name="seal-inbound")
+def seal_inbound(
+    context: typer.Context,
+    name: Name,
+    state: Annotated[Switch, typer.Argument(help="From the next filed mail on.")],
+    as_json: Json = False,
+) -> None:
+    """Seal mail that comes by SMTP to the owner's key before it is stored, or stop doing so.
+
+    What is filed from now on can be read by the owner's clients only: by nobody with the node's disk, its
+    keys or an export, and not by `mailbox list`. The raw message is overwritten after filing. What was stored
+    before stays as it is. See docs/encryption.md.
+
+    Example: mailio-node account seal-inbound someone@alpha.example on
+    """
+    answer = context_of(context).carry_out("account.seal-inbound", {"name": name, "on": state is Switch.ON})
+    if as_json:
+        print_json(answer)
+        return
+    what = "sealed to the owner's key" if answer["sealInbound"] else "stored as it comes"
+    console.print(f"mail by SMTP to {answer['address']} is {what} from now on")
 
 
 @app.command()

@@ -96,7 +96,7 @@ def verify_backup(ours: Context, folder: Path, point: str | None, *, as_json: bo
     from node.backup.checking import check
 
     with progress_bar() as tell:
-        checked = check(folder, point, tell, node=_own_address(ours))
+        checked = check(folder, point, tell, node=_own_addresses(ours))
     if as_json:
         print_json(msgspec.to_builtins(checked) | {"sound": checked.sound})
     else:
@@ -111,14 +111,14 @@ def verify_backup(ours: Context, folder: Path, point: str | None, *, as_json: bo
         raise typer.Exit(1)
 
 
-def _own_address(ours: Context) -> str:
-    """Address of the node that is configured here; "" on a machine that has none."""
+def _own_addresses(ours: Context) -> tuple[str, ...]:
+    """Addresses of the node that is configured here, by all its keys; none on a machine that has none."""
     from node.crypto.keys import load_server_keys
 
     try:
-        return load_server_keys(ours.settings.node.data / "keys" / "server.json").address
+        return load_server_keys(ours.settings.node.data / "keys" / "server.json").addresses
     except Misconfigured:
-        return ""
+        return ()
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from node.cli import (
     handshakes,
     history,
     inspection,
+    keys,
     logs,
     parked,
     peers,
@@ -46,6 +47,7 @@ app = typer.Typer(
 app.add_typer(accounts.app, name="account")
 app.add_typer(dns.app, name="dns")
 app.add_typer(handshakes.app, name="handshake")
+app.add_typer(keys.app, name="keys")
 app.add_typer(logs.app, name="log")
 app.add_typer(parked.app, name="parked")
 app.add_typer(peers.app, name="peers")

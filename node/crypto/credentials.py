@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 
 from events.errors import Forbidden, InvalidInput, MailioError
-from events.identity import mailio_did
+from events.identity import mailio_address, mailio_did
 from node.crypto.cbor import decode, differences, encode
 from node.crypto.jws import sign_compact, verify_compact
 from node.crypto.keys import ServerKeys
@@ -100,6 +101,17 @@ def verify_credential(credential: dict[str, Any], issuer_address: str, issuer_ke
     changed = next(differences(signed, _with_second_dates(stated)), None)
     if changed is not None:
         raise Forbidden("invalid credential", f"differs from what was signed in {changed or 'everything'}")
+
+
+def issuer_of(credential: dict[str, Any], keys: Sequence[bytes]) -> tuple[str, bytes]:
+    """Return address and key of the issuer, which should be one of `keys`; if it is none, the first of them.
+
+    A server issued a credential by the key that it had then, and its DID follows from that.
+    """
+    addresses = [mailio_address(key) for key in keys]
+    named = [str(mailio_did(address)) for address in addresses]
+    place = named.index(credential["issuer"]) if credential.get("issuer") in named else 0
+    return addresses[place], keys[place]
 
 
 def verify_registration_credential(

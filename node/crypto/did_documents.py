@@ -62,14 +62,22 @@ def user_document(
     }
 
 
-def server_document(ed25519_public: bytes, endpoints: ServerEndpoints) -> dict[str, Any]:
-    """Build the document that peers fetch from `/.well-known/did.json`. Raises InvalidInput."""
+def server_document(
+    ed25519_public: bytes, endpoints: ServerEndpoints, other: bytes | None = None
+) -> dict[str, Any]:
+    """Build the document that peers fetch from `/.well-known/did.json`. Raises InvalidInput.
+
+    `other` is the second live key while keys change. It comes second: readers take the first.
+    """
     address = mailio_address(ed25519_public)
     did = str(mailio_did(address))
+    methods = [_master_key(did, ed25519_public)]
+    if other is not None:
+        methods.append(_master_key(str(mailio_did(mailio_address(other))), other) | {"controller": did})
     return {
         "@context": list(CONTEXTS),
         "id": did,
-        "verificationMethod": [_master_key(did, ed25519_public)],
+        "verificationMethod": methods,
         "service": _services(address, endpoints),
     }
 

@@ -50,20 +50,21 @@ class Envelopes:
     def _cipher(self, key: OwnerKey) -> ChaCha20Poly1305:
         return key.blobs if self._named else key.events
 
-    def seal(self, plain: bytes, owners: Sequence[str], bound: bytes) -> bytes:
+    def seal(self, plain: bytes, owners: Sequence[str], bound: bytes, *, unique: bool = False) -> bytes:
         """Encrypt for the owners that are left; at least one must be named.
 
+        With `unique`, the envelope is like no other, also for content that was sealed before.
         Raises Gone when all of them were erased, StorageUnavailable.
         """
         if len(owners) == 1:
             key = self._vault.key_of(owners[0])
             head = key.alone
             if self._named:
-                nonce = key.nonce_of(plain)
+                nonce = os.urandom(NONCE_BYTES) if unique else key.nonce_of(plain)
                 return head + nonce + key.blobs.encrypt(nonce, plain, head + bound)
             nonce = os.urandom(NONCE_BYTES)
             return head + nonce + key.events.encrypt(nonce, plain, head + bound)
-        return self._seal_for_all(plain, self._left(owners), bound)
+        return self._seal_for_all(plain, self._left(owners), bound, unique=unique)
 
     def _left(self, owners: Sequence[str]) -> list[OwnerKey]:
         keys = []
@@ -76,9 +77,9 @@ class Envelopes:
             raise Gone("this account was erased", ", ".join(owners))
         return keys
 
-    def _seal_for_all(self, plain: bytes, keys: Sequence[OwnerKey], bound: bytes) -> bytes:
+    def _seal_for_all(self, plain: bytes, keys: Sequence[OwnerKey], bound: bytes, *, unique: bool) -> bytes:
         if len(keys) == 1:
-            return self.seal(plain, [keys[0].owner], bound)
+            return self.seal(plain, [keys[0].owner], bound, unique=unique)
         nonce, content = os.urandom(NONCE_BYTES), os.urandom(_CONTENT_KEY_BYTES)
         wraps = [key.id + self._cipher(key).encrypt(nonce, content, _WRAP + bound) for key in keys]
         head = _COUNT.pack(len(keys)) + b"".join(wraps)

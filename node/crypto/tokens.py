@@ -45,12 +45,14 @@ class Claims(msgspec.Struct, frozen=True):
 
 
 class TokenIssuer:
-    """Issues and verifies the tokens of one server key."""
+    """Issues tokens by the server's present key, and verifies those of all its keys.
+
+    A retired key's tokens go on until they expire: who is logged in does not notice a change of keys.
+    """
 
     def __init__(self, keys: ServerKeys, lifetime_s: int = DEFAULT_LIFETIME_S) -> None:
         """Use the server's keys; a token lives `lifetime_s` seconds."""
         self._keys = keys
-        self._issuer = str(keys.did)
         self._lifetime_s = lifetime_s
 
     def issue(self, address: str, user_public_key: bytes, jti: str, now: int) -> str:
@@ -62,7 +64,7 @@ class TokenIssuer:
             "aud": AUDIENCE,
             "exp": issued + self._lifetime_s,
             "iat": issued,
-            "iss": self._issuer,
+            "iss": str(self._keys.did),
             "jti": jti,
             "sub": str(mailio_did(address)),
             "usrPubKey": to_base64(user_public_key),
@@ -71,21 +73,43 @@ class TokenIssuer:
 
     def verify(self, token: str, now: int) -> Claims:
         """Return the claims of a token that holds at `now` (ms). Raises Unauthenticated otherwise."""
-        try:
-            payload = verify_compact(token, self._keys.public_key, limit=MAX_TOKEN)
-        except InvalidInput as error:
-            raise Unauthenticated(error.public, error.private) from None
+        payload, signer = self._opened(token, now)
         claims = _read_claims(payload)
         if claims.get("aud") != AUDIENCE:
             _refuse("audience")
-        if claims.get("iss") != self._issuer:
+        if claims.get("iss") != str(mailio_did(mailio_address(signer))):
             _refuse("issuer")
         issued, expires = _checked_times(claims, now // 1000)
+        if signer not in self._keys.live:
+            self._check_retired(signer, issued, expires)
         address, public_key = _checked_subject(claims)
         jti = claims.get("jti")
         if not isinstance(jti, str) or not 0 < len(jti) <= MAX_JTI:
             _refuse("jti")
         return Claims(address, public_key, jti, issued, expires)
+
+    def _opened(self, token: str, now: int) -> tuple[bytes, bytes]:
+        """Return the payload and the key that signed it: a live one, or one whose tokens may still run."""
+        retired = (
+            one.public_key
+            for one in self._keys.retired
+            if not one.stolen and now < one.retired + self._lifetime_s * 1000
+        )
+        refusal = Unauthenticated("Failed to verify JWS message")
+        for key in (*self._keys.live, *retired):
+            try:
+                return verify_compact(token, key, limit=MAX_TOKEN), key
+            except InvalidInput as error:
+                raise Unauthenticated(error.public, error.private) from None
+            except Unauthenticated as error:
+                refusal = error
+        raise refusal
+
+    def _check_retired(self, signer: bytes, issued: int, expires: int) -> None:
+        """Refuse what a retired key can't have signed in its time, with the life that tokens have."""
+        (retired,) = (one.retired for one in self._keys.retired if one.public_key == signer)
+        if issued * 1000 > retired or expires - issued > self._lifetime_s:
+            _refuse("signed by a retired key")
 
 
 def presented_token(authorization: str | None, cookie: str | None = None) -> str:

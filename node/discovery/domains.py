@@ -152,15 +152,26 @@ class Domains:
         )
         return Discovered(name, mail, asked)
 
+    async def keys_at(self, server: str, *, force: bool = False) -> NameAsked:
+        """Ask for the record of exactly this name, for signatures are by servers. Raises InvalidInput, Busy.
+
+        A server's record is at its own name (wire spec section 0.4, item 2). The names below it lead from
+        an e-mail domain to its server; whoever has one of them does not sign for what is above.
+        """
+        return await self._asked(checked_domain(server), force)
+
+    async def _asked(self, server: str, force: bool) -> NameAsked:
+        answer = await self._resolver.look_up(record_name(server), "TXT", force=force)
+        return NameAsked(server, answer, read_records(answer.values))
+
     async def _ask(self, name: str, force: bool) -> tuple[NameAsked, ...]:
         """Ask the names of section 2.2 in order, until one has a record or can't be asked."""
         asked = []
         names = (name, *(f"{prefix}.{name}" for prefix in self._prefixes))
         for server in (one for one in names if len(record_name(one)) <= MAX_DOMAIN_LENGTH):
-            answer = await self._resolver.look_up(record_name(server), "TXT", force=force)
-            reading = read_records(answer.values)
-            asked.append(NameAsked(server, answer, reading))
-            if answer.temporary or reading.record is not None or reading.flaw is not None:
+            said = await self._asked(server, force)
+            asked.append(said)
+            if said.answer.temporary or said.reading.record is not None or said.reading.flaw is not None:
                 break
         return tuple(asked)
 

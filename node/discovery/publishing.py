@@ -30,12 +30,16 @@ MX_PREFERENCE: Final = 10
 
 
 class OwnNames(msgspec.Struct, frozen=True):
-    """What the records are made of: the names of wire spec section 0.2, the SMTP host, the public key."""
+    """What the records are made of: the names of wire spec section 0.2, the SMTP host, the public keys.
+
+    `second` is the other live key while keys change.
+    """
 
     server_domain: str
     email_domains: tuple[str, ...]
     mail_host: str
     public_key: bytes
+    second: bytes | None = None
 
 
 def own_names(settings: Settings) -> OwnNames:
@@ -45,11 +49,13 @@ def own_names(settings: Settings) -> OwnNames:
     path = settings.node.data / "keys" / "server.json"
     if not path.exists():
         raise Misconfigured(f"{path} is missing: the first `mailio-node run` makes the node's key")
+    first, second = load_server_keys(path).published
     return OwnNames(
         server_domain=normalise_domain(settings.node.server_domain),
         email_domains=tuple(map(normalise_domain, settings.node.email_domains)),
         mail_host=normalise_domain(settings.smtp.hostname or settings.node.server_domain),
-        public_key=load_server_keys(path).public_key,
+        public_key=first,
+        second=second,
     )
 
 
@@ -103,7 +109,7 @@ def wanted_records(own: OwnNames) -> list[Wanted]:
 
 
 def _key(own: OwnNames, server: str) -> Wanted:
-    text = record_text(own.public_key)
+    text = record_text(own.public_key, own.second)
     return Wanted(record_name(server), "TXT", text, "the node's key, by which peers find and check it")
 
 

@@ -1,8 +1,10 @@
 """The TXT record by which a domain publishes its server key (MIR-5): text only, no queries.
 
 Wire spec section 2.1. Stricter than the reference server where that costs no honest peer anything:
-the version tag must stand first, the key type must be ed25519, a tag may occur once, and several
-records that name different keys are refused instead of taking whichever the resolver put first.
+the version tag must stand first, the key type must be ed25519, a tag may occur once. Where that server
+takes whichever record the resolver put first, here every key of every good record counts: a domain that
+changes its key has two for a time. The second may also stand in the same record, as `p2=`, which readers
+of one key pass over: they take the third part and nothing else.
 """
 
 from __future__ import annotations
@@ -29,6 +31,12 @@ MAX_RECORD: Final = 1_024
 MAX_RECORDS: Final = 16
 """TXT records at one name; a proper one has one, two while a key changes."""
 
+MAX_KEYS: Final = 4
+"""Keys of one domain: the old, the new and two to spare. Each costs a verification for a bad signature."""
+
+SECOND_KEY: Final = "p2"
+"""Tag of the other live key, after the parts that every reader knows (docs/keys.md)."""
+
 _TAG = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e\t]")
 
@@ -48,7 +56,7 @@ class Flaw(StrEnum):
     KEY_POINT = "the key is no point that could have signed anything"
     TAG_SYNTAX = "a part is not tag=value"
     TAG_TWICE = "a tag occurs twice"
-    SEVERAL_KEYS = "there are records with different keys"
+    TOO_MANY_KEYS = "there are more than 4 keys"
     TOO_MANY = "there are more than 16 TXT records"
 
 
@@ -69,21 +77,42 @@ class MalformedRecord(InvalidInput):
 
 
 class MailioRecord(msgspec.Struct, frozen=True):
-    """What a record says: the 32-byte Ed25519 key, and later members that this version does not know."""
+    """What a record says: the 32-byte Ed25519 key, and later members that this version does not judge."""
 
     public_key: bytes
     others: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """Both keys, or the one. A second one that is malformed is none: the first is good all the same."""
+        second = dict(self.others).get(SECOND_KEY)
+        if second is None:
+            return (self.public_key,)
+        try:
+            return tuple(dict.fromkeys((self.public_key, _key(second))))
+        except MalformedRecord:
+            return (self.public_key,)
 
 
 class Reading(msgspec.Struct, frozen=True):
     """What the TXT records of a name say together. `seen` has each text and what was thought of it."""
 
-    record: MailioRecord | None
+    records: tuple[MailioRecord, ...]
     flaw: Flaw | None
     seen: tuple[tuple[str, str], ...]
 
+    @property
+    def record(self) -> MailioRecord | None:
+        """The first record, None when there is none to go by."""
+        return self.records[0] if self.records else None
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """All live keys, each once, in the order in which they were given."""
+        return tuple(dict.fromkeys(key for record in self.records for key in record.keys))
+
     def require(self) -> MailioRecord | None:
-        """Return the record, None when none is Mailio's. Raises MalformedRecord."""
+        """Return the first record, None when none is Mailio's. Raises MalformedRecord."""
         if self.flaw is not None:
             raise MalformedRecord(self.flaw)
         return self.record
@@ -94,9 +123,10 @@ def record_name(domain: str) -> str:
     return f"{SELECTOR}.{domain}"
 
 
-def record_text(public_key: bytes) -> str:
-    """Text of the record for a 32-byte Ed25519 key."""
-    return f"{VERSION_TAG}; k={KEY_TYPE}; p={to_base64(public_key)}"
+def record_text(public_key: bytes, second: bytes | None = None) -> str:
+    """Text of the record for a 32-byte Ed25519 key, and for a second one while keys change."""
+    other = f"; {SECOND_KEY}={to_base64(second)}" if second is not None else ""
+    return f"{VERSION_TAG}; k={KEY_TYPE}; p={to_base64(public_key)}{other}"
 
 
 def zone_line(domain: str, public_key: bytes) -> str:
@@ -158,25 +188,19 @@ def read_records(texts: Iterable[str]) -> Reading:
     """Read the TXT records of a name, each with its strings joined.
 
     Records without the version tag are somebody else's, as for the reference server. A malformed one
-    beside a good one spoils both: which of them a peer takes would be chance.
+    beside a good one is passed over, and told in `seen`; alone it is a flaw, which is not the same as none.
     """
     texts = tuple(texts)
     if len(texts) > MAX_RECORDS:
-        return Reading(None, Flaw.TOO_MANY, ())
-    records: dict[bytes, MailioRecord] = {}
-    flaw: Flaw | None = None
-    seen = []
-    for text in texts:
-        said = _judge(text)
-        if isinstance(said, MailioRecord):
-            records[said.public_key] = said
-        elif isinstance(said, Flaw):
-            flaw = flaw or said
-        seen.append((text, _remark(said)))
-    if len(records) > 1:
-        flaw = flaw or Flaw.SEVERAL_KEYS
-    record = next(iter(records.values()), None) if flaw is None else None
-    return Reading(record, flaw, tuple(seen))
+        return Reading((), Flaw.TOO_MANY, ())
+    said = [_judge(text) for text in texts]
+    seen = tuple((text, _remark(one)) for text, one in zip(texts, said, strict=True))
+    good = {one.keys: one for one in said if isinstance(one, MailioRecord)}
+    reading = Reading(tuple(good.values()), None, seen)
+    if len(reading.keys) > MAX_KEYS:
+        return Reading((), Flaw.TOO_MANY_KEYS, seen)
+    flaw = next((one for one in said if isinstance(one, Flaw)), None)
+    return reading if good else Reading((), flaw, seen)
 
 
 def _judge(text: str) -> MailioRecord | Flaw | None:
@@ -190,5 +214,6 @@ def _judge(text: str) -> MailioRecord | Flaw | None:
 
 def _remark(said: MailioRecord | Flaw | None) -> str:
     if isinstance(said, MailioRecord):
-        return "a Mailio record"
+        whole = len(said.keys) > 1 or SECOND_KEY not in dict(said.others)
+        return "a Mailio record" if whole else f"a Mailio record; its {SECOND_KEY}= is no other key"
     return "no Mailio record" if said is None else f"malformed: {said}"

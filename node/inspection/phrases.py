@@ -11,6 +11,7 @@ from events.account import (
     AccountErased,
     AccountOpened,
     DatabasePasswordChanged,
+    InboundSealing,
     PasskeyAdded,
     PasskeyUsed,
     ProfileChanged,
@@ -29,6 +30,8 @@ from events.mailbox import (
     MessageFiled,
 )
 from events.offer import HandshakeOffered, OfferRedeemed, OfferWithdrawn
+from events.original import OriginalReleased
+from events.peer import PeerKeyGone, PeerKeySeen
 from events.policy import Reason, Standing
 from node.inspection.outgoing import phrase_of
 
@@ -150,6 +153,18 @@ def _of_account(event: Event) -> str:
             return f"passkey {event.passkey.id} added"
         case PasskeyUsed():
             return f"login with passkey {event.id}"
+        case InboundSealing():
+            return (
+                f"mail by SMTP is {'sealed to the owner' if event.on else 'stored as it comes'} from now on"
+            )
+        case OriginalReleased():
+            gone = "; nobody needed it any more, and it was erased" if event.erased else ""
+            return f"raw message released by {event.owner}{gone}"
+        case PeerKeySeen():
+            proof = ", proved by DNSSEC" if event.validated else ""
+            return f"{event.domain} publishes the key {event.public_key}{proof}"
+        case PeerKeyGone():
+            return f"{event.domain} publishes the key {event.public_key} no more"
         case Erased():
             return f"{event.type}; what it said was erased"
         case _:

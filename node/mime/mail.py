@@ -43,7 +43,7 @@ class MailAttachment(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     """A file. Its bytes are a blob: `content` is null, `content_url` is `blob:<sha256>`.
 
     `size_bytes` and `is_denied` (the extension is one of those that section 5.6 denies) are extensions
-    of this node.
+    of this node. So are `id` and `key` (base64url), which find and open an attachment that is stored sealed.
     """
 
     content_type: str
@@ -54,6 +54,8 @@ class MailAttachment(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     content_disposition: str = ""
     content_id: str = ""
     is_denied: bool = False
+    id: str = ""
+    key: str = ""
 
 
 class Mail(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import quote
 
 import msgspec
@@ -13,10 +13,12 @@ import msgspec
 from actors.mailbox import ReadMail
 from events.identity import userdb_name
 from events.mailbox import StoredAttachment
+from node.crypto.jwe import SealTo
 from node.mime.document import message_document
 from node.mime.limits import MimeLimits
 from node.mime.mail import MailAttachment, ParsedMail
 from node.mime.parser import parse
+from node.mime.sealing import SEALED_TYPE, with_sealed_attachments
 from node.storage.blobs import Blobs
 
 LARGE_BYTES = 32_768
@@ -25,12 +27,22 @@ LARGE_BYTES = 32_768
 FALLBACK_NAME = "attachment"
 
 
+SealingOf = Callable[[str], Awaitable[SealTo | None]]
+"""Says for an owner (Mailio address) to which key their mail is sealed; None where it is not."""
+
+
+async def _never(_: str) -> SealTo | None:
+    """Seal nobody's mail."""
+    return None
+
+
 class BlobMailReader:
     """Parses raw messages out of the blob store and puts their documents and attachments back into it."""
 
-    def __init__(self, blobs: Blobs, limits: MimeLimits | None = None) -> None:
-        """Read from and write to `blobs`."""
+    def __init__(self, blobs: Blobs, limits: MimeLimits | None = None, sealing: SealingOf = _never) -> None:
+        """Read from and write to `blobs`, sealed to the owner's key where `sealing` names one."""
         self._blobs = blobs
+        self._sealing = sealing
         self._limits = limits or MimeLimits()
 
     async def read(self, blob: str, *, document_id: str, owner: str, received_at: int) -> ReadMail:
@@ -40,10 +52,13 @@ class BlobMailReader:
         """
         raw = await self._blobs.read(blob)
         parsed = await self._parse(raw)
-        names = distinct_names([attachment.filename for attachment in parsed.mail.attachments])
+        seal_to = await self._sealing(owner)
+        if seal_to is not None:
+            parsed = with_sealed_attachments(parsed)
+        names = _names(parsed.mail.attachments)
         folder = f"/{userdb_name(owner)}/{document_id}"
         parsed = _with_links(parsed, [f"{folder}/{quote(name, safe='')}" for name in names])
-        document = message_document(parsed, id=document_id, received_at=received_at)
+        document = message_document(parsed, id=document_id, received_at=received_at, seal_to=seal_to)
         stored = await self._blobs.write(document, *parsed.blobs, owners=(owner,))
         return ReadMail(
             document=stored[0],
@@ -52,6 +67,7 @@ class BlobMailReader:
             size=len(document) + sum(map(len, parsed.blobs)),
             attachments=tuple(map(_stored, names, parsed.mail.attachments, parsed.blobs, stored[1:])),
             defects=len(parsed.mail.defects),
+            sealed=seal_to is not None,
         )
 
     async def _parse(self, raw: bytes) -> ParsedMail:
@@ -73,6 +89,13 @@ def distinct_names(wanted: Sequence[str]) -> list[str]:
     return names
 
 
+def _names(attachments: Sequence[MailAttachment]) -> list[str]:
+    """Name each attachment within its document; a sealed one by its id, which says nothing."""
+    if any(attachment.id for attachment in attachments):
+        return [attachment.id for attachment in attachments]
+    return distinct_names([attachment.filename for attachment in attachments])
+
+
 def _with_links(parsed: ParsedMail, links: Sequence[str]) -> ParsedMail:
     """Let each attachment's `contentUrl` be the path under which the sync door serves it."""
     attachments = [
@@ -87,7 +110,7 @@ def _stored(name: str, attachment: MailAttachment, content: bytes, blob: str) ->
     digest = base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
     return StoredAttachment(
         name=name,
-        content_type=attachment.content_type,
+        content_type=SEALED_TYPE if attachment.key else attachment.content_type,
         length=len(content),
         digest=f"md5-{digest}",
         blob=blob,

@@ -43,7 +43,10 @@ FINAL: Final[Mapping[int, status.Code]] = {
 }
 """Refusals that stand, when a node gives them with its reason. Without one they come from a proxy."""
 
-MISTAKEN: Final = ("signature verification failed", "no mailio dns record", "invalid domain")
+OTHER_KEY: Final = "signature verification failed"
+"""What a peer says that holds no key, or another one, of ours."""
+
+MISTAKEN: Final = (OTHER_KEY, "no mailio dns record", "invalid domain")
 """What a peer says whose view of our zone may lag: our key has changed, or its resolver fails."""
 
 
@@ -107,6 +110,11 @@ def of_status(answer: Fetched, now: int) -> Outcome | None:
             return final(FINAL[code], text)
         case _:
             return later(Cause.REFUSED, status.UNABLE_TO_ROUTE_NOW, text)
+
+
+def holds_another_key(answer: Fetched) -> bool:
+    """Whether the peer refused the signature: while our keys change it may hold the other one."""
+    return answer.status == 400 and _said(answer).lower().startswith(OTHER_KEY)
 
 
 def _said(answer: Fetched) -> str:

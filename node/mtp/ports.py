@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from events.errors import NotFound
-from node.discovery.domains import Domains
 from node.mtp.status import MtpStatus
 
 
@@ -40,20 +38,6 @@ class HandshakeLookups(Protocol):
 
     async def answer(self, peer: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Return the `handshakeResponse` for a verified peer."""
-
-
-class DnsKeys:
-    """Keys straight from the domain's record."""
-
-    def __init__(self, domains: Domains) -> None:
-        self._domains = domains
-
-    async def of(self, domain: str, refresh: bool = False) -> tuple[bytes, ...]:
-        """See `PeerKeys.of`."""
-        record = (await self._domains.look_up(domain, force=refresh)).require()
-        if record is None:
-            raise NotFound("no Mailio DNS record found", domain)
-        return (record.public_key,)
 
 
 class Nobody:

@@ -11,13 +11,14 @@ import msgspec
 from events.errors import InvalidInput, MailioError, NotFound
 from events.identity import email_domain
 from events.log.log import Clock
-from node.crypto.keys import SigningKeys
+from node.crypto.keys import ServerKeys, SigningKeys
 from node.discovery.documents import checked_document
 from node.discovery.domains import Discovered, DomainKind, Domains
-from node.discovery.fetch import GuardedClient
+from node.discovery.fetch import Fetched, GuardedClient
 from node.mtp import status
 from node.mtp.did_lookup import DidLookup, DidLookupRequest, DidLookupResponse, asking_header
 from node.mtp.envelope import DID_LOOKUP, open_reply, sign_request
+from node.mtp.judging import holds_another_key
 from node.mtp.ports import PeerKeys
 from node.mtp.status import Code
 from projections.directory import AccountDirectory
@@ -60,7 +61,7 @@ class EmailLookup:
         client: GuardedClient,
         domains: Domains,
         keys: PeerKeys,
-        signing: SigningKeys,
+        signing: ServerKeys,
         hasher: Hasher,
         directory: AccountDirectory,
         clock: Clock,
@@ -132,8 +133,7 @@ class EmailLookup:
 
     async def _of_server(self, discovered: Discovered, emails: Sequence[str], sender: str) -> list[DidLookup]:
         hashes = dict(zip(await asyncio.gather(*map(self._hasher.hash, emails)), emails, strict=True))
-        body = self._request(hashes, sender)
-        answer = await self._answer(discovered.server, body)
+        answer = await self._answer(discovered.server, self._request(hashes, sender))
         found = {one.email_hash: _proven(one.did_document) for one in answer.found_lookups}
         return [
             DidLookup(
@@ -146,23 +146,37 @@ class EmailLookup:
             for email_hash, email in hashes.items()
         ]
 
-    def _request(self, hashes: Mapping[str, str], sender: str) -> bytes:
-        request = DidLookupRequest(
+    def _request(self, hashes: Mapping[str, str], sender: str) -> DidLookupRequest:
+        return DidLookupRequest(
             sender_address=sender,
             lookup_header=asking_header(self._clock.now()),
             did_lookups=[DidLookup(email_hash=one, email=email) for one, email in hashes.items()],
         )
-        return sign_request(DID_LOOKUP, request, self._signing, self._server_domain)
 
-    async def _answer(self, server: str, body: bytes) -> DidLookupResponse:
-        """Post to a server and verify what it says."""
+    async def _posted(self, server: str, request: DidLookupRequest) -> Fetched:
+        """Post, while keys change a second time by the other one if the server holds that.
+
+        Raises LookupFailed.
+        """
+        first, *others = self._signing.signers
         try:
-            answer = await self._client.send(
-                "POST", f"https://{server}{DID_LOOKUP.path}", ANSWER_BYTES, body=body, headers=JSON
-            )
+            answer = await self._sent(server, request, first)
+            for other in others:
+                if holds_another_key(answer):
+                    answer = await self._sent(server, request, other)
         except MailioError as error:
             text = "failed to request DID document from remote server"
             raise LookupFailed(Code(4, 4, 1), text, str(error), temporary=True) from None
+        return answer
+
+    async def _sent(self, server: str, request: DidLookupRequest, keys: SigningKeys) -> Fetched:
+        body = sign_request(DID_LOOKUP, request, keys, self._server_domain)
+        url = f"https://{server}{DID_LOOKUP.path}"
+        return await self._client.send("POST", url, ANSWER_BYTES, body=body, headers=JSON)
+
+    async def _answer(self, server: str, request: DidLookupRequest) -> DidLookupResponse:
+        """Ask a server and verify what it says."""
+        answer = await self._posted(server, request)
         if answer.status >= 400:
             passes = answer.status >= 500 or answer.status == 429
             text = f"received error from remote server: {server}"

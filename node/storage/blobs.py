@@ -51,6 +51,12 @@ class Blobs(Protocol):
         Raises what `BlobStore.write` raises, and Gone when all owners were erased.
         """
 
+    async def write_apart(self, body: bytes, owners: Sequence[str]) -> str:
+        """Store a body under a name that no other has, also where the same was stored before.
+
+        Whoever destroys it later takes nothing from anybody else. Raises what `write` raises.
+        """
+
     async def read(self, name: str) -> bytes:
         """Return a body. Raises what `BlobStore.read` raises, and Gone when all its owners were erased."""
 
@@ -75,6 +81,9 @@ class BlobStore(Protocol):
 
     async def erase(self, doomed: Doomed) -> Erasure:
         """Overwrite blobs for good; harmless when repeated. Their names then mean Gone."""
+
+    async def destroy(self, name: str) -> None:
+        """Overwrite one blob for good; harmless when repeated. Its name then means Gone."""
 
     async def size(self, name: str) -> int | None:
         """Length of a blob in bytes, or None when there is no such blob."""

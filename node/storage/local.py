@@ -156,6 +156,16 @@ class LocalBlobs:
         self._index.mark_erased([entry.name for entry in found])
         return Erasure(len(found), sum(entry.place.length for entry in found))
 
+    async def destroy(self, name: str) -> None:
+        """See `BlobStore.destroy`."""
+        self._flush_index()
+        entry = self._find(name)
+        if entry is None or entry.erased:
+            return
+        await asyncio.to_thread(overwrite, self.folder, [entry])
+        self._recent.forget(name)
+        self._index.mark_erased([entry.name])
+
     async def size(self, name: str) -> int | None:
         """See `BlobStore.size`."""
         entry = self._find(name)

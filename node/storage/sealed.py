@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from events.errors import CorruptRecord, Gone, Misconfigured, NotFound
@@ -88,6 +89,15 @@ class SealedBlobs(SealedReader):
         sealed = [await self._sealed(body, owners) for body in bodies]
         return await self._writer.write(*sealed)
 
+    async def write_apart(self, body: bytes, owners: Sequence[str]) -> str:
+        """Store a body under a name of its own; see `Blobs.write_apart`."""
+        (name,) = await self._writer.write(await self._sealed(body, owners, unique=True))
+        return name
+
+    async def destroy(self, name: str) -> None:
+        """Overwrite one blob for good; harmless when repeated. Its name then means Gone."""
+        await self._writer.destroy(name)
+
     async def seal(self, body: bytes, owner: str) -> Stored:
         """Seal what one user owns without storing it, to learn its name. Raises Gone."""
         sealed = await self._sealed(body, (owner,))
@@ -113,10 +123,9 @@ class SealedBlobs(SealedReader):
         except NotFound:
             return True
 
-    async def _sealed(self, body: bytes, owners: Sequence[str]) -> bytes:
-        if len(body) > OFF_LOOP_BYTES:
-            return MARK + await asyncio.to_thread(self._sealing.seal, body, owners, _BOUND)
-        return MARK + self._sealing.seal(body, owners, _BOUND)
+    async def _sealed(self, body: bytes, owners: Sequence[str], *, unique: bool = False) -> bytes:
+        seal = partial(self._sealing.seal, body, owners, _BOUND, unique=unique)
+        return MARK + (await asyncio.to_thread(seal) if len(body) > OFF_LOOP_BYTES else seal())
 
 
 LONGEST_START: Final = len(MARK) + 2

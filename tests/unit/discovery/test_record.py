@@ -100,16 +100,58 @@ def test_the_record_is_found_among_others_and_twice() -> None:
 
 
 @pytest.mark.parametrize(
-    ("texts", "flaw"),
+    "texts",
     [
-        ([OURS, record_text(OTHER)], Flaw.SEVERAL_KEYS),
-        ([OURS, "v=MAILIO1; k=ed25519"], Flaw.TRUNCATED),
-        (["v=MAILIO1", OURS], Flaw.TRUNCATED),
-        ([f"x {OURS}"], Flaw.VERSION),
-        ([OURS] * 17, Flaw.TOO_MANY),
+        [OURS, record_text(OTHER)],
+        [record_text(KEY, OTHER)],
+        [record_text(KEY, OTHER), record_text(OTHER, KEY)],
+        [OURS, record_text(OTHER), "v=spf1 -all", OURS],
     ],
 )
-def test_records_that_disagree_are_no_key(texts: list[str], flaw: Flaw) -> None:
+def test_a_domain_that_changes_its_key_has_two(texts: list[str]) -> None:
+    reading = read_records(texts)
+    assert reading.keys == (KEY, OTHER)
+    assert reading.flaw is None
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "v=MAILIO1; k=ed25519",
+        f"v=MAILIO1; k=ed25519; p={to_base64(OTHER[:31])}",
+        f"v=MAILIO1; k=ed25519; p={to_base64(OTHER + OTHER)}",
+        f"v=MAILIO1; k=rsa; p={to_base64(OTHER)}",
+        f"v=MAILIO1; k=ed25519; p={to_base64(bytes(32))}",
+    ],
+)
+def test_a_bad_record_beside_a_good_one_gives_no_key_and_takes_none(bad: str) -> None:
+    for texts in ([OURS, bad], [bad, OURS]):
+        assert read_records(texts).keys == (KEY,)
+
+
+@pytest.mark.parametrize("second", ["", "words", to_base64(OTHER[:31]), to_base64(bytes(32)), to_base64(KEY)])
+def test_a_bad_second_key_is_none_and_is_told(second: str) -> None:
+    reading = read_records([f"{OURS}; p2={second}"])
+    assert reading.keys == (KEY,)
+    assert reading.seen[0][1] == "a Mailio record; its p2= is no other key"
+
+
+def test_a_reader_of_one_key_takes_the_first_one_of_a_record() -> None:
+    """The reference server splits at `;` and takes the third part (wire spec section 2.1)."""
+    parts = [part.strip() for part in record_text(KEY, OTHER).split(";")]
+    assert parts[2] == P
+
+
+@pytest.mark.parametrize(
+    ("texts", "flaw"),
+    [
+        (["v=MAILIO1"], Flaw.TRUNCATED),
+        ([f"x {OURS}"], Flaw.VERSION),
+        ([OURS] * 17, Flaw.TOO_MANY),
+        ([record_text(ServerKeys(bytes([n]) * 32, 0).public_key) for n in range(5)], Flaw.TOO_MANY_KEYS),
+    ],
+)
+def test_records_that_give_no_key_are_not_the_same_as_none(texts: list[str], flaw: Flaw) -> None:
     reading = read_records(texts)
     assert reading.record is None
     with pytest.raises(MalformedRecord) as refused:

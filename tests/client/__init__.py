@@ -1,0 +1,1 @@
+"""The reference client library: what a Mailio client does with keys and encrypted messages."""
