@@ -73,8 +73,11 @@ class Window:
             return
         if state.final or state.phase is Phase.HELD:
             self.remove(state.id)
-        else:
-            self._known[state.id] = self._lanes[state.lane][state.id] = state
+            return
+        self._known[state.id] = self._lanes[state.lane][state.id] = state
+        if state.attempts and not state.trying:
+            # After a failure others have their turn: one message that its peer chokes on is not every probe.
+            self._lanes[state.lane] = self._lanes.pop(state.lane)
 
     def remove(self, key: str) -> None:
         """Let a delivery go."""

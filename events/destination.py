@@ -17,6 +17,9 @@ from events.event import Event
 
 STREAM = "destination-"
 
+MAX_DOUBLINGS = 10
+"""Ten seconds have become three hours then; probes come sooner."""
+
 
 class Breaker(StrEnum):
     """Whether a destination is dialled: yes, no, or once."""
@@ -94,7 +97,10 @@ class NotePause(msgspec.Struct, frozen=True):
 
 
 class NoteContact(msgspec.Struct, frozen=True):
-    """The peer came to us. Within `spacing` after the last probe or contact it changes nothing."""
+    """The peer came to us. Within `spacing` after the last probe or contact it changes nothing.
+
+    Each time that the peer came and then did not answer doubles the spacing.
+    """
 
     at: int
     spacing: int
@@ -120,7 +126,8 @@ class Destination(msgspec.Struct):
 
     `failures` counts those in a row, `openings` how often the breaker opened in a row. While it is open,
     nothing is dialled before `until`; `paused_until` is what the peer asked for. What was deferred before
-    `revived_at` because of the peer need not wait for its own time. `tried_at` is the last probe or contact.
+    `revived_at` because of the peer need not wait for its own time. `tried_at` is the last probe or contact,
+    `contacts` counts those in vain.
     """
 
     domain: str
@@ -131,6 +138,7 @@ class Destination(msgspec.Struct):
     paused_until: int = 0
     revived_at: int = 0
     tried_at: int = 0
+    contacts: int = 0
     reason: str = ""
 
     @property
@@ -175,7 +183,8 @@ def decide(state: Destination, command: Command) -> Sequence[DestinationEvent]:
         case NotePause(at=at, until=until):
             return [PauseAsked(at=at, until=until)] if until > max(at, state.paused_until) else []
         case NoteContact(at=at, spacing=spacing):
-            return [PeerContacted(at=at)] if state.troubled and at >= state.tried_at + spacing else []
+            due = at >= state.tried_at + (spacing << min(state.contacts, MAX_DOUBLINGS))
+            return [PeerContacted(at=at)] if state.troubled and due else []
         case StartProbe(at=at):
             due = state.breaker is Breaker.OPEN and at >= state.until
             return [ProbeStarted(at=at)] if due else []
@@ -205,13 +214,17 @@ def evolve(state: Destination, event: Event) -> Destination:
             state.breaker, state.until, state.reason = Breaker.OPEN, event.until, event.reason
         case ProbeStarted(at=at):
             state.breaker, state.tried_at = Breaker.HALF_OPEN, at
-        case BreakerClosed(at=at):
+        case BreakerClosed():
+            # One failure between successes is no absence: what failed then waits for its own time.
+            if state.breaker is not Breaker.CLOSED or event.operator:
+                state.revived_at = event.at
             state.breaker, state.failures, state.openings = Breaker.CLOSED, 0, 0
-            state.until, state.paused_until, state.revived_at, state.reason = 0, 0, at, ""
+            state.until, state.paused_until, state.contacts, state.reason = 0, 0, 0, ""
         case PauseAsked(until=until):
             state.paused_until = until
         case PeerContacted(at=at):
             state.until = state.tried_at = at
+            state.contacts += 1
             if state.breaker is Breaker.CLOSED:
                 state.revived_at = at
         case _:

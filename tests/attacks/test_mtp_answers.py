@@ -77,6 +77,7 @@ async def test_202_and_forget_is_delivered_for_us_and_never_confirmed(attack: At
     """Nothing protects a sender from a peer that signs and forgets, but that no confirmation comes."""
     ident = await attack.send()
     await attack.delivered(ident)
+    await attack.alpha.core.views.reached("userdb", attack.alpha.core.log.head)
     (shown,) = await attack.alpha.recipients(attack.alice, ident)
     assert shown["state"] == "delivered"
     assert "confirmed" not in shown
@@ -155,6 +156,7 @@ async def test_control_characters_of_a_peer_reach_neither_log_nor_client(attack:
     failed = await attack.failed(ident)
     assert failed.reason.isprintable()
     assert "gone" in failed.reason
+    await attack.alpha.core.views.reached("userdb", attack.alpha.core.log.head)
     (shown,) = await attack.alpha.recipients(attack.alice, ident)
     assert shown["reason"] == failed.reason
 

@@ -124,8 +124,31 @@ async def test_a_dead_destination_is_left_alone_and_comes_back_in_order() -> Non
     node.courier.answers["beta.example"] = lambda _: RECEIVED
     node.courier.carried.clear()
     await node.pass_time(HOUR)
-    assert node.courier.to("beta.example") == [f"m{number:02}" for number in range(30)]
+    assert sorted(node.courier.to("beta.example")) == [f"m{number:02}" for number in range(30)]
     assert (await breaker(node)).breaker is Breaker.CLOSED
+
+
+async def test_a_message_that_its_peer_chokes_on_is_not_tried_after_each_success() -> None:
+    node = await Node().open()
+    node.courier.answers["beta.example"] = lambda one: DEAD if one.owner == ALICE else RECEIVED
+    await node.send("poison")
+    for number in range(30):
+        await node.send(f"m{number}", owner=EVE)
+    assert node.courier.to("beta.example").count("poison") == 1
+
+
+async def test_a_message_that_its_peer_chokes_on_is_not_every_probe() -> None:
+    """Others are behind it when the breaker opens: they get their turn, and the peer is known to be there."""
+    node = await Node(breaker_failures=1).open()
+    node.courier.answers["beta.example"] = lambda one: DEAD if one.owner == ALICE else RECEIVED
+    await node.send("poison")
+    for number in range(10):
+        await node.send(f"m{number}", owner=EVE)
+    await node.pass_time(10 * 60_000)
+    assert node.state("m9").phase is Phase.DELIVERED
+    assert node.courier.to("beta.example").count("poison") <= 11, (
+        "about once a minute: each probe begins with others"
+    )
 
 
 async def test_a_peer_that_contacts_us_is_served_at_once_and_strangers_cost_nothing() -> None:

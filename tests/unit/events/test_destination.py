@@ -99,8 +99,16 @@ def test_a_peer_that_comes_to_us_is_probed_at_once_but_not_each_time() -> None:
     assert len(run(state, NoteContact(20_000, 10_000))) == 1
     assert run(state, StartProbe(20_000)) == [ProbeStarted(at=20_000)]
     run(state, failure(20_001))
-    assert run(state, NoteContact(20_500, 10_000)) == []
-    assert len(run(state, NoteContact(30_000, 10_000))) == 1
+    assert run(state, NoteContact(39_999, 10_000)) == [], "it came and did not answer: twice as long"
+    assert len(run(state, NoteContact(40_000, 10_000))) == 1
+    run(state, StartProbe(40_000), NoteAnswer(40_001))
+    assert state.contacts == 0
+
+
+def test_one_failure_among_answers_is_no_absence() -> None:
+    state = initial("beta.example")
+    run(state, failure(5), NoteAnswer(6))
+    assert (state.revived_at, state.failures) == (0, 0)
 
 
 def test_a_contact_of_a_peer_without_trouble_leaves_no_trace() -> None:
