@@ -19,7 +19,8 @@ from node.discovery.record import record_text
 from node.mtp.did_lookup import DidLookup, DidLookupRequest, asking_header
 from node.mtp.envelope import DID_LOOKUP, sign_request
 from node.verification import verified
-from tests.integration.mtp.nodes import Place, User, World, until, world
+from tests.integration.api.harness import User
+from tests.integration.mtp.nodes import Place, World, until, world
 
 STAGES = (Stage.ANNOUNCED, Stage.PROMOTED, Stage.SIGNING)
 
