@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from events.errors import Busy, CorruptRecord, NotFound, StorageUnavailable
+from events.errors import Busy, CorruptRecord, Gone, NotFound, StorageUnavailable
 from node.storage.blobs import BlobStore, blob_name
 from node.storage.local import LocalBlobs, LocalSettings
 from node.storage.reading import BlobReader
@@ -108,6 +108,30 @@ async def test_many_concurrent_writers_all_get_what_they_wrote(store: BlobStore)
     bodies = [f"{number}".encode() * (number % 50) for number in range(500)]
     names = await asyncio.gather(*(store.write(body) for body in bodies))
     assert [await store.read(name) for (name,) in names] == bodies
+
+
+async def test_a_destroyed_blob_is_gone_and_its_neighbours_stay(store: LocalBlobs) -> None:
+    names = await store.write(b"one", b"the secret", b"three")
+    await store.destroy(names[1])
+    await store.destroy(names[1])
+    with pytest.raises(Gone):
+        await store.read(names[1])
+    assert [await store.read(name) for name in (names[0], names[2])] == [b"one", b"three"]
+    assert not store.has_lost(names[1])
+    assert b"the secret" not in segment_path(store.folder, 1).read_bytes()
+    assert [found.problem for found in store.verify()] == ["", "", ""]
+
+
+async def test_content_that_comes_again_after_it_was_destroyed_is_stored_anew(store: LocalBlobs) -> None:
+    (name,) = await store.write(b"again")
+    await store.destroy(name)
+    assert await store.write(b"again") == [name]
+    assert await store.read(name) == b"again"
+
+
+async def test_destroying_what_is_not_there_is_no_work(store: BlobStore) -> None:
+    await store.destroy("0" * 64)
+    await store.destroy("no name")
 
 
 async def test_writing_nothing_is_no_work(store: BlobStore) -> None:

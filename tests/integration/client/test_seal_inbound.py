@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import BasicAuth
+from aiohttp import encode_basic_auth
 from joserfc import jwe as other_jwe
 
 from actors import account, mailbox
@@ -93,7 +93,9 @@ class Carol:
     async def get(self, path: str) -> bytes:
         """Ask the sync door as a device does."""
         url = f"/{self.database}/{path}"
-        async with self.node.http.get(url, auth=BasicAuth(self.keys.address, PASSWORD)) as answer:
+        async with self.node.http.get(
+            url, headers={"Authorization": encode_basic_auth(self.keys.address, PASSWORD)}
+        ) as answer:
             assert answer.status == 200, await answer.text()
             return await answer.read()
 
