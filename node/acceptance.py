@@ -6,7 +6,8 @@ and event are on disk; until then nothing has happened.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import msgspec
@@ -228,10 +229,18 @@ class Acceptance:
         """
         if self.busy():
             raise Busy("too much mail waits to be filed, try again later")
-        self.in_progress += 1
-        try:
+        with self._one_more():
             debt = self._owed.promise(owners, len(raw), self._work.low_water)
             return await self._sync(debt, mail_id, raw, event, "mtp")
+
+    @contextmanager
+    def _one_more(self) -> Iterator[None]:
+        """Count a message that is being accepted."""
+        self.in_progress += 1
+        if self.in_progress >= RUSH:
+            self._rushed_at = self._clock.now()
+        try:
+            yield
         finally:
             self.in_progress -= 1
 
@@ -266,13 +275,8 @@ class Acceptance:
         """
         if self.busy():
             raise Busy("too much mail waits to be filed, try again later")
-        self.in_progress += 1
-        if self.in_progress >= RUSH:
-            self._rushed_at = self._clock.now()
-        try:
+        with self._one_more():
             return await self._accept(facts, envelope_sender, recipients, raw)
-        finally:
-            self.in_progress -= 1
 
     async def _accept(
         self, facts: SessionFacts, envelope_sender: str, recipients: Sequence[Recipient], raw: bytes
