@@ -116,6 +116,14 @@ class Core:
         self.vault = Vault.open(vault_path(data), bound_vault(data / "log.sqlite"))
         codec = Codec(sealer=Envelopes(self.vault))
         self.log = SqliteLog.open(data / "log.sqlite", self.clock, SOFTWARE, codec=codec)
+        try:
+            self._open(data, settings, discovery)
+        except BaseException:
+            self.log.abandon()
+            raise
+
+    def _open(self, data: Path, settings: Settings, discovery: Discovery | None) -> None:
+        """Open what stands on the log."""
         shutil.rmtree(data / IMPORTS, ignore_errors=True)
         self.keys = self._keys(data / "keys" / "server.json")
         self.rotation = KeyRotation(

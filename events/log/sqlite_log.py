@@ -263,6 +263,12 @@ class SqliteLog:
             yield Fault(0, "", str(error))
         yield from (Fault(0, "", text) for text in inconsistencies(self._reader))
 
+    def abandon(self) -> None:
+        """Release the store at once, before anything was appended: whoever opened the log could not go on."""
+        self._closing = True
+        if self._store is not None:
+            self._store.close()
+
     async def close(self) -> None:
         """Refuse new appends, wait for those under way, end the subscriptions, release the store."""
         if self._closing:

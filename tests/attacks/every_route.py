@@ -13,7 +13,13 @@ from node.api.route import Auth, Route
 from node.sync.routes import ATTACHMENT, DATABASE, DOCUMENT, SPECIAL
 from tests.integration.api.harness import PASSWORD, Answer, Node, User
 
-PATH_VALUES = {"address": "0x" + "ab" * 20, "id": "some-id", "nonce": "ab" * 32, "requestId": "some-id"}
+PATH_VALUES = {
+    "address": "0x" + "ab" * 20,
+    "id": "some-id",
+    "key": "ab" * 16 + "_20261128t120000",
+    "nonce": "ab" * 32,
+    "requestId": "some-id",
+}
 """What stands in the place of a path parameter; a new one has to be named here."""
 
 

@@ -23,10 +23,13 @@ from events.errors import (
     MailLoop,
     MalformedMessage,
     NotFound,
+    StorageUnavailable,
 )
 from events.handshake import RecordHandshake, Terms
 from events.identity import handshake_id
+from events.log.clock import VirtualClock
 from events.log.log import Origin
+from events.log.sqlite_log import SqliteLog
 from events.mail import Recipient
 from events.mailbox import MessageFiled
 from events.policy import Folder, Reason
@@ -333,6 +336,15 @@ async def test_a_message_that_was_refused_is_no_longer_in_progress(node: Node) -
     with pytest.raises(MalformedMessage):
         await node.accept(nested(150))
     assert node.core.acceptance.in_progress == 0
+
+
+async def test_a_node_that_could_not_start_has_released_its_log(settings: Settings) -> None:
+    settings.node.data.mkdir()
+    (settings.node.data / "blobs").write_text("in the way of a folder")
+    for _ in range(2):
+        with pytest.raises(StorageUnavailable):
+            Core(settings)
+    SqliteLog.open(settings.node.data / "log.sqlite", VirtualClock(), "test").abandon()
 
 
 async def test_a_node_that_lost_its_views_refuses_nobody_whom_it_knows(settings: Settings) -> None:
