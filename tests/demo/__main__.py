@@ -82,7 +82,10 @@ def _story(telling: Telling) -> Iterator[Story]:
 def _folder(telling: Telling) -> Iterator[Path]:
     """Make a folder, which is removed at the end unless it is to be kept."""
     folder = Path(tempfile.mkdtemp(prefix="mailio-demo-"))
-    telling.plain(f"Two Mailio nodes and a DNS server on this machine, in {folder}. {_fate()}")
+    place = (
+        f"in {folder}, which is kept" if _keeps() else "in a folder that goes at the end (KEEP=1 keeps it)"
+    )
+    telling.plain(f"Two Mailio nodes and a DNS server on this machine, {place}.")
     try:
         yield folder
     finally:
@@ -94,10 +97,6 @@ def _folder(telling: Telling) -> Iterator[Path]:
 
 def _keeps() -> bool:
     return os.environ.get("KEEP", "") not in {"", "0"}
-
-
-def _fate() -> str:
-    return "It is kept." if _keeps() else "It goes at the end (KEEP=1 keeps it)."
 
 
 def _terminated(*_: object) -> NoReturn:

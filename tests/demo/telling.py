@@ -32,9 +32,12 @@ class Telling:
 
     def __init__(self, *, picture: bool = False) -> None:
         self._console = Console(
-            highlight=False, record=picture, soft_wrap=True,
-            **({"width": WIDTH, "force_terminal": True} if picture else {}),
-        )  # fmt: skip
+            highlight=False,
+            record=picture,
+            soft_wrap=True,
+            width=WIDTH if picture else None,
+            force_terminal=True if picture else None,
+        )
         self._began = time.monotonic()
         self._steps = 0
         self.ticks = 0
@@ -76,7 +79,8 @@ class Telling:
 
     def save(self, file: Path) -> None:
         """Write what was printed as a picture (SVG) that fetches nothing."""
-        file.write_text(_without_fonts(self._console.export_svg(title="make demo", clear=False)), "utf-8")
+        svg = self._console.export_svg(title="make demo", clear=False, unique_id="demo")
+        file.write_text(_plain(svg), "utf-8")
 
     def _print(self, text: Text) -> None:
         self._console.print(text)
@@ -96,8 +100,6 @@ def _shows_ticks() -> bool:
     return True
 
 
-def _without_fonts(svg: str) -> str:
-    """Drop the rules that would load a font from elsewhere; every system has a monospace one."""
-    while (start := svg.find("@font-face")) >= 0:
-        svg = svg[:start] + svg[svg.index("}", start) + 1 :].lstrip()
-    return svg
+def _plain(svg: str) -> str:
+    """Drop comments, and the rules that would load a font from elsewhere: every system has a monospace one."""
+    return re.sub(r"\s*(<!--.*?-->|@font-face \{.*?\})", "", svg, flags=re.DOTALL)

@@ -19,7 +19,7 @@ class Wire:
     """Passes connections on to a port of loopback.
 
     Once `cut_by` is set, the answer to the next message is swallowed: the hook is called, and both ends are
-    cut. The message has arrived then, and its sender does not know.
+    cut. The message has arrived then, and its sender does not know. `swallowed` is how the answer began.
     """
 
     def __init__(self) -> None:
@@ -28,6 +28,7 @@ class Wire:
         self.messages = 0
         self.cut_by: Callable[[], None] | None = None
         self.was_cut = threading.Event()
+        self.swallowed = b""
 
     async def open(self) -> asyncio.Server:
         server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
@@ -67,6 +68,7 @@ class _Connection:
         while data := await there.read(CHUNK):
             if self._hook is not None:
                 self._hook()
+                self._wire.swallowed = data
                 self._wire.was_cut.set()
                 return
             writer.write(data)
