@@ -104,13 +104,14 @@ const actions = {
   },
   // How many documents hold a message.
   copies: async ({ id }) => (await holding(id)).length,
-  // Waits until the document beside a sent message says so.
-  async delivery({ id, state, confirmed = false }) {
+  // Waits until the document beside a sent message says so; without a state, until it says what came of an attempt.
+  async delivery({ id, state = '', confirmed = false }) {
     const found = await within(
       `"${state}" of a message`,
       until(own, async () => {
         const [recipient] = (await own.get(`delivery:${id}`)).recipients;
-        return recipient.state === state && (!confirmed || recipient.confirmed) ? recipient : null;
+        const holds = state ? recipient.state === state : recipient.state !== 'queued';
+        return holds && (!confirmed || recipient.confirmed) ? recipient : null;
       }),
     );
     return found;
