@@ -10,13 +10,16 @@ WORKERS ?= 2
 SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-setup lint types unit docs fuzz crash simulate bench clean
+.PHONY: help run demo test test-setup lint types unit docs fuzz crash simulate bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 run: $(VENV)/run.stamp ## Install what is missing, then run a node with its data in ./var
 	@$(BIN)/mailio-node run --init
+
+demo: test-setup ## Two nodes: handshake, encrypted message, crash, rebuild; KEEP=1 keeps their folder
+	@$(BIN)/python -m tests.demo
 
 test: test-setup lint types ## Install what the tests need, start the real servers, run everything
 	$(BIN)/python -m pytest $(SPREAD)
