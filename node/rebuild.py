@@ -47,8 +47,17 @@ def rebuild_aside(settings: Settings, names: Sequence[str], show: Show) -> list[
     """Build views aside and compare them with the live ones, side by side as far as there are processors.
 
     Raises Misconfigured for an unknown view, StorageUnavailable when one of the processes is killed. When
-    it is cancelled or fails, what was built is removed.
+    it is cancelled or fails, what was built is removed, also the views that were finished.
     """
+    try:
+        return _rebuild_all(settings, names, show)
+    except BaseException:
+        for name in filter(VIEW_NAMES.__contains__, names):
+            EmbeddedStore.remove(aside_path(settings.node.data / "views", name))
+        raise
+
+
+def _rebuild_all(settings: Settings, names: Sequence[str], show: Show) -> list[dict[str, Any]]:
     workers = min(len(names), os.cpu_count() or 1)
     processes = _processes(workers) if workers > 1 else None
     if processes is None:

@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 def rebuild(
     context: typer.Context,
     view: Annotated[
-        list[str] | None, typer.Argument(help="userdb, directory or statistics; none: all.")
+        list[str] | None, typer.Argument(help="userdb, directory, statistics or outbox; none: all.")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -28,7 +28,7 @@ from tests.scenarios.device import Device, device_of
 OWNER = "someone@alpha.example"
 FRIEND = "bob@beta.example"
 PEST = "pest@beta.example"
-VIEWS = ("userdb", "directory", "statistics")
+VIEWS = ("userdb", "directory", "statistics", "outbox")
 MAILS = 12
 EDITED = 7
 PICTURE = bytes(range(256)) * 4
@@ -258,6 +258,15 @@ def test_ctrl_c_during_a_rebuild_leaves_nothing_behind(
     assert daemon.documents(account) == before
 
 
+def test_a_view_that_was_finished_goes_too_when_another_one_fails(
+    daemon: Daemon, account: dict[str, Any]
+) -> None:
+    refused = daemon.command("rebuild", "directory", "no-such-view", check=False)
+    assert refused.returncode != 0
+    assert "no view is called no-such-view" in refused.stderr
+    assert not list((daemon.data / "views").glob("*rebuilt*"))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_kill_9_during_a_rebuild_leaves_one_whole_view(
     daemon: Daemon, account: dict[str, Any], device: Device, seed: int
@@ -280,7 +289,7 @@ def test_kill_9_during_a_rebuild_leaves_one_whole_view(
     again = device.sync()
     assert (again["bodies"], again["pushed"], again["conflicts"]) == ([], 0, [])
     reports = json.loads(daemon.command("rebuild", "--json").stdout)
-    assert [report["differences"] for report in reports] == [0, 0, 0]
+    assert [report["differences"] for report in reports] == [0, 0, 0, 0]
     assert list((daemon.data / "views").glob("*rebuilt*")) == []
 
 

@@ -54,7 +54,7 @@ def test_the_walk_of_the_readme_does_what_it_says(daemon: Daemon) -> None:
         assert part in told
     assert "there and right" in told
     told = run(daemon, rebuild)
-    assert told.count("identical with the live view, swapped in") == 3
+    assert told.count("identical with the live view, swapped in") == 4
     assert "As agreed" in told
     assert told.count("every hash is right") == 2
 
