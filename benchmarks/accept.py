@@ -184,7 +184,8 @@ def show(rows: list[Row]) -> None:
         f"{'filed/s':>10}{'node/it':>9}"
     )
     for row in rows:
-        for name, one in row.servers.items():
+        for name in sorted(row.servers, key=lambda name: (name != NODE, name)):
+            one = row.servers[name]
             filed = f"{one.filed:10,.0f}" if one.filed else " " * 10
             ratio = f"{row.ratios[name]:9.2f}" if name in row.ratios else ""
             print(

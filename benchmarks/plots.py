@@ -21,6 +21,11 @@ Results = Mapping[str, Any]
 BLUE, ORANGE, GREY, GREEN = "#1f5fa8", "#d9822b", "#8a8f98", "#3d8a5f"
 
 
+def ours_first(name: str) -> tuple[bool, str]:
+    """Sort the node before those that it is compared with."""
+    return name != "this node", name
+
+
 def captioned(result: Results) -> str:
     """Say where figures come from."""
     before, after = result["load"]
@@ -56,7 +61,7 @@ def accept(results: Results) -> Figure:
     result = results["accept"]
     rows = [row for row in result["figures"] if row["bytes"] == 2_048]
     rows.sort(key=lambda row: row["sessions"])
-    names = list(rows[0]["servers"])
+    names = sorted(rows[0]["servers"], key=ours_first)
     figure, axis = plt.subplots(figsize=(10, 3.2), layout="constrained")
     colours = (BLUE, ORANGE, "#e8b98a", GREY, "#c3c7cd")
     for place, (name, colour) in enumerate(zip(names, colours, strict=True)):
@@ -84,7 +89,7 @@ def visible(results: Results) -> Figure:
         [p + 0.2 for p in places], [row["visible"]["p99"] for row in rows], 0.38, color=ORANGE, label="p99"
     )
     axis.set_xticks(places, [f"{row['rate']}/s" for row in rows])
-    axis.set(title="250 to visible in a live PouchDB, ms")
+    axis.set(yscale="log", title="250 to visible in a live PouchDB, ms")
     axis.legend(frameon=False)
     axis.grid(alpha=0.3, axis="y")
     figure.supxlabel(captioned(result), fontsize=6, color=GREY)

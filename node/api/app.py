@@ -33,13 +33,14 @@ from node.api.openapi import document
 from node.api.pages import Pages
 from node.api.passkeys import PasskeyRoutes
 from node.api.profile import ProfileRoutes
-from node.api.rate import Cost, Limits, Rate
+from node.api.rate import Cost, Limits
 from node.api.resolving import ResolvingRoutes
 from node.api.route import Route
 from node.api.sending import SendingRoutes
 from node.api.statistics import StatisticsRoutes
 from node.api.uploads import UploadRoutes
 from node.core import SOFTWARE, Core
+from node.rate import Rate
 from node.smtp.door import SmtpDoor
 from node.sync.handshakes import SignedHandshakes
 from node.sync.intake import ClientWrites

@@ -11,10 +11,8 @@ from typing import Final
 
 from events.errors import Misconfigured
 from events.log.log import Clock
-from node.rate import Limiter, Rate, TooManyRequests
+from node.rate import Limiter, Rate
 from node.settings import HttpSettings
-
-__all__ = ["Cost", "Limiter", "Limits", "Rate", "TooManyRequests"]
 
 
 class Cost(StrEnum):

@@ -15,10 +15,10 @@ import msgspec
 from events.errors import NotFound
 from events.log.log import Clock, Log, Origin, Write
 from events.peer import STREAM, KeySpan, KeysUnstable, PeerState, evolve, key_spans, published
-from node.api.rate import Limiter, Rate, TooManyRequests
 from node.crypto.base64_text import to_base64
 from node.discovery.domains import Domains, NameAsked
 from node.discovery.remembered import Remembered
+from node.rate import Limiter, Rate, TooManyRequests
 
 CAPACITY: Final = 10_000
 """Peers whose noted keys are in memory; about 300 bytes each. The others are read from the log again."""

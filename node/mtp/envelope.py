@@ -11,8 +11,6 @@ Whoever opens an envelope here does three things, in this order:
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NoReturn
 
@@ -22,6 +20,7 @@ from events.errors import InvalidInput, LimitExceeded, MailioError
 from node.crypto import cbor
 from node.crypto.base64_text import from_base64, to_base64
 from node.crypto.keys import SIGNATURE_BYTES, SigningKeys, verify_signature
+from node.strict_json import decoder, is_deeper
 
 SIGNATURE_SCHEME: Final = "EdDSA_X25519"
 
@@ -208,33 +207,7 @@ def _refuse(public: str, private: str = "") -> NoReturn:
     raise InvalidEnvelope(public, private) from None
 
 
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a name occurs twice in an object")
-    return members
-
-
-def _constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _float(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError("a number is too large")
-    return value
-
-
-def _int(text: str) -> int:
-    if len(text) > MAX_NUMBER_DIGITS:
-        raise ValueError("a number has too many digits")
-    return int(text)
-
-
-_decoder = json.JSONDecoder(
-    object_pairs_hook=_members, parse_constant=_constant, parse_float=_float, parse_int=_int
-)
+_decoder = decoder(MAX_NUMBER_DIGITS)
 
 
 def _read(body: bytes) -> dict[str, Any]:
@@ -249,21 +222,6 @@ def _read(body: bytes) -> dict[str, Any]:
         _refuse("Invalid request body", str(error)[:200])
     if not isinstance(envelope, dict):
         _refuse("Invalid request body")
-    if _is_deeper(envelope, MAX_DEPTH):
+    if is_deeper(envelope, MAX_DEPTH):
         raise LimitExceeded("the request is nested too deep")
     return envelope
-
-
-def _is_deeper(value: dict[str, Any], depth: int) -> bool:
-    level: list[Any] = [value]
-    while level:
-        if depth == 0:
-            return True
-        depth -= 1
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
-        ]
-    return False

@@ -17,11 +17,11 @@ import msgspec
 
 from events.attempt import Cause, Outcome, Verdict
 from events.errors import MailioError
-from node.api.rate import TooManyRequests
 from node.discovery.fetch import Fetched
 from node.mtp import status
 from node.mtp.envelope import MESSAGE, Opened, open_reply
 from node.mtp.message import read_receipt
+from node.rate import TooManyRequests
 from node.smtp.replies import printable
 
 RECEIPT_BYTES: Final = 65_536

@@ -20,7 +20,6 @@ from events.delivery import Delivery, Kind
 from events.errors import Gone, InvalidInput, MailioError, NotFound
 from events.identity import Did, mailio_address, web_did
 from events.log.log import Clock
-from node.api.rate import TooManyRequests
 from node.crypto.base64_text import to_base64
 from node.crypto.keys import ServerKeys, SigningKeys
 from node.discovery.did_web import WebDids
@@ -45,6 +44,7 @@ from node.mtp.message import INTENT_DELIVERY, SIGNED, DidCommMessage, DidCommReq
 from node.mtp.ports import PeerKeys
 from node.mtp.resolving import EmailLookup, LookupFailed
 from node.mtp.status import Code, encode_statuses
+from node.rate import TooManyRequests
 from node.storage.blobs import Blobs
 
 _messages = structlog.get_logger("sender")

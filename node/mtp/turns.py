@@ -14,8 +14,8 @@ from typing import Final
 
 from events.errors import Busy
 from events.log.log import Clock
-from node.api.rate import Limiter, Rate, TooManyRequests
 from node.mtp.limits import MtpSettings
+from node.rate import Limiter, Rate, TooManyRequests
 
 FAILURE_RATE: Final = Rate(1.0, 60)
 """Requests of one address whose signature does not hold, or that are no requests. A peer that rotates its key

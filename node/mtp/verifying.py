@@ -15,12 +15,12 @@ import msgspec
 
 from events.errors import Busy, InvalidInput, MailioError, NotFound
 from events.log.log import Clock
-from node.api.rate import Limiter, Rate, TooManyRequests
 from node.discovery.domains import checked_domain
 from node.discovery.record import MalformedRecord
 from node.mtp.envelope import InvalidEnvelope, Kind, Opened, open_request
 from node.mtp.ports import PeerKeys
 from node.mtp.working import worked
+from node.rate import Limiter, Rate, TooManyRequests
 
 KEYS_MS: Final = 5_000
 """How long a peer's keys are used without asking again: the least that a DNS answer is used for anyway."""
