@@ -312,7 +312,9 @@ def normalise_email(email: str) -> str:
     if len(email) > MAX_EMAIL_LENGTH:
         raise InvalidInput("invalid email", "longer than a path may be")
     local, at, domain = email.strip().lower().rpartition("@")
-    if not at or not _DOT_STRING.fullmatch(local) or len(_utf8(local)) > MAX_LOCAL_PART_LENGTH:
+    # Invisible and unassigned characters are left out: two texts that look the same would be two people.
+    shown = _DOT_STRING.fullmatch(local) and local.isprintable()
+    if not at or not shown or len(_utf8(local)) > MAX_LOCAL_PART_LENGTH:
         raise InvalidInput("invalid email", "local part")
     address = f"{local}@{normalise_domain(domain)}"
     if len(address.encode()) > MAX_EMAIL_LENGTH:

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,13 +40,20 @@ SEEN = (
 
 
 @pytest.fixture
-def begun(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """The demo in a process group of its own, with `tmp_path` for its folders."""
+def short() -> Iterator[Path]:
+    """A folder with a short name: an operator's socket has to lie in it, whose path may have 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="demo-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def begun(short: Path) -> Iterator[subprocess.Popen[str]]:
+    """The demo in a process group of its own, with `short` for its folders."""
     environment = {name: value for name, value in os.environ.items() if name not in {"FORCE_COLOR", "KEEP"}}
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.demo"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", cwd=ROOT,
-        start_new_session=True, env=environment | {"TMPDIR": str(tmp_path), "PYTHONIOENCODING": "utf-8"},
+        start_new_session=True, env=environment | {"TMPDIR": str(short), "PYTHONIOENCODING": "utf-8"},
     )  # fmt: skip
     yield process
     if _living(process.pid):
@@ -72,7 +80,7 @@ def _nothing_is_left(process: subprocess.Popen[str], folder: Path) -> None:
 
 
 def test_the_demo_sees_everything_hold_and_leaves_nothing_behind(
-    begun: subprocess.Popen[str], tmp_path: Path
+    begun: subprocess.Popen[str], short: Path
 ) -> None:
     told, _ = begun.communicate(timeout=SECONDS)
     assert begun.returncode == 0, told
@@ -83,10 +91,10 @@ def test_the_demo_sees_everything_hold_and_leaves_nothing_behind(
     assert first != second
     assert f"kill -9 {first}" in told
     assert "\x1b" not in told
-    _nothing_is_left(begun, tmp_path)
+    _nothing_is_left(begun, short)
 
 
-def test_ctrl_c_ends_all_that_the_demo_has_started(begun: subprocess.Popen[str], tmp_path: Path) -> None:
+def test_ctrl_c_ends_all_that_the_demo_has_started(begun: subprocess.Popen[str], short: Path) -> None:
     assert begun.stdout is not None
     for line in begun.stdout:
         if "both answer" in line:
@@ -95,7 +103,7 @@ def test_ctrl_c_ends_all_that_the_demo_has_started(begun: subprocess.Popen[str],
     told, _ = begun.communicate(timeout=SECONDS)
     assert begun.returncode == demo.INTERRUPTED, told
     assert "interrupted" in told
-    _nothing_is_left(begun, tmp_path)
+    _nothing_is_left(begun, short)
 
 
 def test_what_does_not_hold_ends_it_with_1_and_a_line_that_says_what(

@@ -206,3 +206,9 @@ def test_a_long_domain_costs_no_time() -> None:
 
 def test_an_email_splits_at_its_last_at_sign() -> None:
     assert (email_local_part("a@b@c"), email_domain("a@b@c"), email_domain("nobody")) == ("a@b", "c", "")
+
+
+@pytest.mark.parametrize("hidden", ["\u0378", "\u200b", "\u202e", "\ue000", "\ufeff"])
+def test_an_email_with_characters_that_nobody_sees_is_none(hidden: str) -> None:
+    with pytest.raises(InvalidInput):
+        normalise_email(f"al{hidden}ice@alpha.example")
