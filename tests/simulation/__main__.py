@@ -11,7 +11,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -24,9 +23,9 @@ SEEDS_PER_WORKER = 25
 
 def results(seeds: range, workers: int) -> Iterator[Result]:
     """Run seeds in processes, in their order."""
-    context = get_context("spawn")
-    with ProcessPoolExecutor(workers, context, max_tasks_per_child=SEEDS_PER_WORKER) as pool:
-        yield from pool.map(simulate, seeds)
+    # Not an executor of `concurrent.futures`: in Python 3.11 it may wait for ever for a replaced worker.
+    with get_context("spawn").Pool(workers, maxtasksperchild=SEEDS_PER_WORKER) as pool:
+        yield from pool.imap(simulate, seeds)
 
 
 def _one(seed: int, *, messages: bool) -> int:
