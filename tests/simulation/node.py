@@ -51,7 +51,6 @@ class SimulatedNode:
         self.core: Core | None = None
         self.writes: ClientWrites | None = None
         self.public_key = b""
-        self.expire_hours = 24.0
         self._network, self._loop, self._chance = network, loop, chance
         self._context: Context | None = None
         network.add(self)
@@ -74,15 +73,13 @@ class SimulatedNode:
         return self.folder / str(self.lives)
 
     def settings(self) -> Settings:
-        """Defaults, but for names and a lifetime that a simulation can see the end of."""
+        """Defaults, but for names, and for pauses that fit into minutes."""
         return Settings(
             node=NodeSettings(
                 data=self.data, server_domain=self.domain, email_domains=(f"{self.name}.example",)
             ),
             discovery=DiscoverySettings(failure_seconds=5),
-            delivery=DeliverySettings(
-                first_seconds=5.0, most_seconds=120.0, breaker_seconds=20.0, expire_hours=self.expire_hours
-            ),
+            delivery=DeliverySettings(first_seconds=5.0, most_seconds=120.0, breaker_seconds=20.0),
         )
 
     async def start(self) -> None:
