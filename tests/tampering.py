@@ -1,4 +1,4 @@
-"""What somebody does who may write the log's file: damage it, or rewrite it with a chain that fits."""
+"""What may happen to a database file: damage, a chain rewritten so that it fits, a power loss in its first change."""
 
 from __future__ import annotations
 
@@ -36,6 +36,21 @@ def rewrite(path: Path, change: Callable[[Row], Row | None], *, keep_sequence: b
             connection.execute("UPDATE sqlite_sequence SET seq = (SELECT max(position) FROM events)")
     # Who may write the log may also take away the note of its end.
     path.with_name(f"{path.name}.head").unlink(missing_ok=True)
+
+
+def leave_half_made(path: Path) -> None:
+    """Leave what a power loss leaves of a new database in the middle of its first change: the journal is there."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA cache_size = 1")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("CREATE TABLE half (content BLOB)")
+        for _ in range(20):
+            connection.execute("INSERT INTO half VALUES (zeroblob(4096))")
+        left = {one: one.read_bytes() for one in (path, path.with_name(f"{path.name}-journal"))}
+    for one, content in left.items():
+        one.write_bytes(content)
+        one.chmod(0o600)
 
 
 def _chained(rows: Iterable[Row]) -> list[Row]:

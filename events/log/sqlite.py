@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Event as Flag
 from typing import Any, Final, NamedTuple
@@ -115,6 +115,17 @@ def _configure(connection: sqlite3.Connection, *, readonly: bool) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_LIMIT_BYTES}")
+
+
+def undo_half_change(path: Path) -> None:
+    """Undo the change of a database in which the power went; who only reads is not let in before.
+
+    A new file has a journal for that until it is in write-ahead mode. One that is not there is fine, and so
+    is one in which somebody is writing now. Raises sqlite3.Error.
+    """
+    if Path(f"{path}-journal").exists() and path.exists():
+        with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
 def check_format(connection: sqlite3.Connection, path: str) -> None:

@@ -35,6 +35,7 @@ from events.log.sqlite import (
     other_vault,
     read_head,
     read_vault,
+    undo_half_change,
 )
 from events.log.tail import Tail
 from events.log.verification import ChainCheck, Fault, Verified, checked, inconsistencies
@@ -421,11 +422,12 @@ def _check_vault(writer: sqlite3.Connection | None, reader: sqlite3.Connection, 
 def bound_vault(path: Path) -> str:
     """Return the identity of the vault that a log file is sealed with; "" for none, and for no file.
 
-    Raises Misconfigured when the file can't be read.
+    The first look at a log after a power loss. Raises Misconfigured when the file can't be read.
     """
     if not path.exists():
         return ""
     with _opening(path):
+        undo_half_change(path)
         reader = connect(str(path), readonly=True)
         try:
             return read_vault(reader)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from events.errors import MailioError, Misconfigured, StorageUnavailable
+from events.log.sqlite import undo_half_change
 
 FORMAT: Final = 1
 """Version of the tables below (`PRAGMA user_version`). Views are derived: a new format asks for a rebuild."""
@@ -145,6 +146,8 @@ def prepare(path: Path, *, readonly: bool) -> None:
     Raises Misconfigured for a newer or foreign format and for a damaged file; such a file stays as it is.
     """
     with errors_of(path):
+        if not readonly:
+            undo_half_change(path.resolve())
         with closing(connect(path, readonly=True)) as connection:
             empty = _is_empty(connection)
             if not empty:

@@ -22,6 +22,7 @@ from projections.stores.embedded import EmbeddedStore
 from projections.stores.reading import Missing
 from projections.view_store import Change
 from tests.fakes.view_changes import DATABASE, MemoryBlobs, change
+from tests.tampering import leave_half_made
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -555,3 +556,11 @@ async def test_a_page_that_was_overwritten_asks_for_a_rebuild(tmp_path: Path) ->
             await store.documents_since("userdb-0")
         finally:
             await store.close()
+
+
+async def test_a_store_whose_making_a_power_loss_cut_off_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "userdb.sqlite"
+    leave_half_made(path)
+    store = await filled(path, history(20))
+    assert await store.checkpoint() == 20
+    await store.close()

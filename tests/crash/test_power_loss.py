@@ -85,11 +85,13 @@ class Recording:
         return promised
 
     def cuts(self, count: int) -> list[int]:
-        """Points of the story: half of them just behind a promise, the others anywhere."""
+        """Points of the story: half of them just behind a promise, a quarter before the first one."""
         promises = [at + 1 for at, step in enumerate(self.steps) if step.op == "N"]
         chance = random.Random(count)
         behind = chance.sample(promises, min(count // 2, len(promises)))
-        return sorted({*behind, *chance.sample(range(len(self.steps)), count - len(behind)), len(self.steps)})
+        early = chance.sample(range(promises[0]), count // 4)
+        anywhere = chance.sample(range(len(self.steps)), count - len(behind) - len(early))
+        return sorted({*behind, *early, *anywhere, len(self.steps)})
 
     def disk(self, cut: int, loss: Loss, folder: Path) -> None:
         """Put the disk as it may be found when the power goes before the step `cut`."""
