@@ -17,8 +17,13 @@ class FileCheckpoints:
     """
 
     def __init__(self, path: Path) -> None:
-        """Keep the checkpoints in `path`; an unreadable file counts as empty."""
+        """Keep the checkpoints in `path`; an unreadable file counts as empty.
+
+        What a death in the middle of a replacement left beside it goes.
+        """
         self._path = path
+        self._aside = path.with_suffix(".new")
+        self._aside.unlink(missing_ok=True)
         self._positions = read_checkpoints(path)
 
     async def load(self, name: str) -> int:
@@ -33,9 +38,8 @@ class FileCheckpoints:
 
     @failpoints.after("checkpoint-written")
     def _written_aside(self) -> Path:
-        aside = self._path.with_suffix(".new")
-        aside.write_bytes(msgspec.json.encode(self._positions))
-        return aside
+        self._aside.write_bytes(msgspec.json.encode(self._positions))
+        return self._aside
 
 
 def read_checkpoints(path: Path) -> dict[str, int]:
