@@ -6,9 +6,11 @@ thinks of it (wire spec sections 3.3.5 and 3.3.6).
 
 from __future__ import annotations
 
+import hashlib
+
 from events import delivery, mail
 from events.attempt import Addressee, RecipientStatus
-from events.delivery import DeliveryScheduled, Kind, delivery_id, report_name
+from events.delivery import DeliveryScheduled, Kind, delivery_id
 from events.event import Recorded
 from events.log.log import Write
 from events.mail import MailAccepted
@@ -19,6 +21,15 @@ CONFIRMED = "2.0.0"
 
 TURNED = "turned"
 """Stands for the recipients who do not get a message, in the name of the one report about them."""
+
+
+REPORT_MARK = "r"
+"""What the name of a report begins with in the place of a message id, which is hex."""
+
+
+def report_name(mail_id: str, owner: str) -> str:
+    """Name the report about a received mail (by the node's own id) for one of its recipients."""
+    return REPORT_MARK + hashlib.sha256(f"report:{mail_id}:{owner}".encode()).hexdigest()[:40]
 
 
 def order(record: Recorded, peer: str, at: int, lifetime: int) -> Write:

@@ -9,7 +9,6 @@ Nothing here knows the time or draws lots: both come in with the commands. Times
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from enum import StrEnum
 
@@ -30,8 +29,8 @@ from events.event import Event
 
 STREAM = "delivery-"
 
-REPORT_MARK = "r"
-"""What the name of a report begins with in the place of a message id, which is hex."""
+REPORTED = "2.0.0"
+"""MTP code of a delivery whose receipt was lost, but not what the peer said of the message afterwards."""
 
 EXPIRED = "5.4.7"
 """MTP code of what could not be delivered in time (wire spec section 3.9: subject 4, detail 7)."""
@@ -168,18 +167,9 @@ class DeliveryReported(Event, frozen=True, kw_only=True):
 
 
 DeliveryEvent = (
-    DeliveryScheduled
-    | AttemptStarted
-    | MessageDelivered
-    | DeliveryDeferred
-    | DeliveryFailed
-    | DeliveryHeld
-    | DeliveryReleased
-    | DeliveryHastened
-    | DeliveryCancelled
-    | DeliveryDropped
-    | DeliveryReported
-)
+    DeliveryScheduled | AttemptStarted | MessageDelivered | DeliveryDeferred | DeliveryFailed | DeliveryHeld
+    | DeliveryReleased | DeliveryHastened | DeliveryCancelled | DeliveryDropped | DeliveryReported
+)  # fmt: skip
 
 
 class Schedule(msgspec.Struct, frozen=True):
@@ -303,13 +293,8 @@ class Delivery(msgspec.Struct):
 
 
 def delivery_id(destination: str, name: str) -> str:
-    """Name a delivery: `name` is a message id of ours, or what `report_name` gives."""
+    """Name a delivery: `name` is a message id of ours, or the name of a report."""
     return f"{destination}:{name}"
-
-
-def report_name(mail_id: str, owner: str) -> str:
-    """Name the report about a received mail (by the node's own id) for one of its recipients."""
-    return REPORT_MARK + hashlib.sha256(f"report:{mail_id}:{owner}".encode()).hexdigest()[:40]
 
 
 def stream(key: str) -> str:
@@ -406,7 +391,10 @@ def _deferred(state: Delivery, command: ConcludeAttempt, text: str) -> DeliveryD
 
 
 def _report(state: Delivery, command: NoteReport) -> Sequence[DeliveryEvent]:
-    """Keep what is new, for recipients of this delivery only; reports are repeated and may be lies."""
+    """Keep what is new, for recipients of this delivery only; reports are repeated and may be lies.
+
+    Where the peer has spoken about everybody, it has the message: what its receipt would say, had it come.
+    """
     if state.kind is not Kind.MESSAGE or not (state.attempts or state.final):
         return []
     known = {one.address for one in state.addressees} | {one.address for one in state.statuses}
@@ -417,7 +405,18 @@ def _report(state: Delivery, command: NoteReport) -> Sequence[DeliveryEvent]:
     )
     if not fresh:
         return []
-    return [DeliveryReported(owner=state.owner, at=command.at, peer=command.peer, statuses=fresh)]
+    reported = DeliveryReported(owner=state.owner, at=command.at, peer=command.peer, statuses=fresh)
+    heard = {*state.reported, *(one.address for one in fresh)}
+    if state.final or not {one.address for one in state.addressees} <= heard:
+        return [reported]
+    return [reported, _taken(state, command)]
+
+
+def _taken(state: Delivery, report: NoteReport) -> MessageDelivered:
+    text = "the peer has said what became of it"
+    return MessageDelivered(
+        owner=state.owner, number=state.attempts, at=report.at, code=REPORTED, text=text, server=report.peer
+    )
 
 
 def _intervene(state: Delivery, command: Hold | Release | Hasten | Cancel | Drop) -> Sequence[DeliveryEvent]:

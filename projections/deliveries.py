@@ -144,8 +144,9 @@ def _update(shown: Sequence[Shown], event: DeliveryEvent) -> None:
 def _set(
     shown: Iterable[Shown], state: str, code: str, reason: str, *, until: int = 0, attempts: int | None = None
 ) -> None:
+    """Say the same of all of whom nothing final was said: what the peer told of one stays."""
     for one in shown:
-        if one.confirmed:
+        if one.confirmed or one.state == "failed":
             continue
         one.state, one.code, one.reason, one.until = state, code, reason, until
         one.attempts = one.attempts if attempts is None else attempts

@@ -58,7 +58,7 @@ class UserDatabases:
     """
 
     name = "userdb"
-    schema = 1
+    schema = 2
     types = (
         frozenset(
             event.__name__

@@ -269,7 +269,7 @@ async def test_a_store_that_is_too_far_or_of_another_schema_is_not_continued(nod
     await build(node.view, node.log, node.aside, 5)
     with pytest.raises(Conflict):
         await build(node.view, node.log, node.aside, 4)
-    node.view.schema = 2
+    node.view.schema += 1
     with pytest.raises(Conflict):
         await build(node.view, node.log, node.aside, 9)
     assert await node.aside.checkpoint() == 5

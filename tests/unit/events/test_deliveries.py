@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.reporting import report_name
 from events.attempt import Addressee, Cause, Outcome, RecipientStatus, RetryPolicy, Verdict
 from events.delivery import (
     EXPIRED,
@@ -23,6 +24,7 @@ from events.delivery import (
     DeliveryEvent,
     DeliveryFailed,
     DeliveryHeld,
+    DeliveryReported,
     DeliveryScheduled,
     Drop,
     Hasten,
@@ -37,7 +39,6 @@ from events.delivery import (
     decide,
     evolve,
     initial,
-    report_name,
 )
 from events.errors import Conflict, NotFound
 from events.event import Event
@@ -53,13 +54,17 @@ REFUSED = Outcome(verdict=Verdict.LATER, code="4.7.7", text="bad signature", cau
 NO = Outcome(verdict=Verdict.FINAL, code="5.1.1", text="nobody there")
 
 
-def schedule(at: int = 0, kind: Kind = Kind.MESSAGE) -> Schedule:
+BOB = Addressee(did=f"did:web:beta.example#{ADDRESS}", address=ADDRESS)
+OTHER = Addressee(did=f"did:web:beta.example#0x{'c3' * 20}", address="0x" + "c3" * 20)
+
+
+def schedule(at: int = 0, kind: Kind = Kind.MESSAGE, *addressees: Addressee) -> Schedule:
     promise = DeliveryScheduled(
         owner="0x" + "a1" * 20,
         kind=kind,
         message="m1",
         destination="beta.example",
-        addressees=(Addressee(did=f"did:web:beta.example#{ADDRESS}", address=ADDRESS),),
+        addressees=addressees or (BOB,),
         scheduled_at=at,
         expires_at=at + LIFETIME,
     )
@@ -81,9 +86,9 @@ def run(state: Delivery, *commands: Command) -> list[DeliveryEvent]:
     return happened
 
 
-def fresh(at: int = 0) -> Delivery:
+def fresh(*addressees: Addressee, at: int = 0) -> Delivery:
     state = initial("beta.example:m1")
-    run(state, schedule(at))
+    run(state, schedule(at, Kind.MESSAGE, *addressees))
     return state
 
 
@@ -270,13 +275,41 @@ def report(address: str = ADDRESS, code: str = "2.0.0") -> NoteReport:
 
 
 def test_a_report_counts_once_and_only_for_a_recipient() -> None:
-    state = fresh()
+    state = fresh(BOB, OTHER)
     assert run(state, report()) == [], "nothing was sent yet"
     run(state, StartAttempt(0))
     assert len(run(state, report())) == 1, "it may come before the receipt"
     assert run(state, report()) == []
     assert run(state, report("0x" + "cc" * 20)) == []
     assert set(state.reported) == {ADDRESS}
+
+
+@pytest.mark.parametrize("code", ["2.0.0", "5.8.2"])
+def test_a_peer_that_has_spoken_of_every_recipient_has_the_message_though_its_receipt_was_lost(
+    code: str,
+) -> None:
+    state = fresh(BOB, OTHER)
+    run(state, StartAttempt(0), conclude(1, 1, DEAD))
+    assert [type(one) for one in run(state, report(code=code))] == [DeliveryReported]
+    assert not state.final, "of the other one nothing is known"
+    told = run(state, report(OTHER.address))
+    assert [type(one) for one in told] == [DeliveryReported, MessageDelivered]
+    assert state.phase is Phase.DELIVERED
+    assert state.server == "beta.example"
+
+
+def test_a_report_ends_an_attempt_whose_answer_then_says_nothing_new() -> None:
+    state = fresh()
+    run(state, StartAttempt(0), report())
+    assert state.phase is Phase.DELIVERED
+    assert run(state, conclude(1, 2, DEAD)) == []
+    assert run(state, conclude(1, 2, RECEIVED)) == []
+
+
+def test_a_report_says_nothing_about_a_recipient_whose_address_nobody_knows_yet() -> None:
+    state = fresh(BOB, Addressee(email="eve@beta.example"))
+    run(state, StartAttempt(0))
+    assert [type(one) for one in run(state, report())] == [DeliveryReported]
 
 
 @pytest.mark.parametrize(
