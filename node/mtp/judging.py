@@ -97,6 +97,9 @@ def of_status(answer: Fetched, now: int) -> Outcome | None:
     match answer.status:
         case code if 200 <= code < 300:
             return None
+        case 429 if said and not asked:
+            # What one recipient agreed to with one sender: nobody else's messages have to wait for it.
+            return later(Cause.REFUSED, status.FREQUENCY_EXCEEDED, text)
         case 429:
             return later(Cause.BUSY, status.CONGESTION, text, retry_after=asked)
         case 503 if asked:

@@ -90,6 +90,8 @@ async def test_202_and_forget_is_delivered_for_us_and_never_confirmed(attack: At
         ((502, b"<html>", {}), Cause.UNREACHABLE, "4.4.4"),
         ((408, b"", {}), Cause.UNREACHABLE, "4.4.4"),
         ((429, b"", {}), Cause.BUSY, "4.4.5"),
+        ((429, b'{"code":429,"message":"fewer mails were agreed"}', {}), Cause.REFUSED, "4.8.10"),
+        ((429, b'{"code":429,"message":"too many requests"}', {"Retry_After": "1"}), Cause.BUSY, "4.4.5"),
         ((503, b"", {"Retry_After": "1"}), Cause.BUSY, "4.4.5"),
         ((507, b'{"code":507,"message":"mailbox is full"}', {}), Cause.REFUSED, "4.2.2"),
         ((400, b'{"error":"signature verification failed"}', {}), Cause.REFUSED, "4.4.4"),
