@@ -19,7 +19,14 @@ from projections.deliveries import DELIVERY_ID, DeliveryDocument, Shown
 from projections.rebuild import rebuild
 from projections.stores.building import BuildingStore
 from tests.simulation.node import SimulatedNode
+from tests.simulation.restraint import exceeded
 from tests.simulation.story import Person, Story
+
+EXPIRED = "5.4.7"
+"""What a sender sees who gave a message too little time. It may have come all the same: its receipt may not."""
+
+TOO_OFTEN = "5.8.10"
+"""What a sender sees who wrote more often than was agreed, again and again."""
 
 FINAL = frozenset(("delivered", "failed", "cancelled"))
 
@@ -38,22 +45,25 @@ async def broken(story: Story) -> list[str]:
 async def _all(story: Story) -> AsyncIterator[str]:
     filed = {person.address: await _filed(person) for person in story.people}
     for person in story.people:
-        async for problem in _sent(person, filed):
+        async for problem in _sent(story, person, filed):
             yield problem
         async for problem in _book(person):
             yield problem
         for message, count in filed[person.address].items():
             if count > 1:
                 yield f"{person.name} has {message} {count} times"
+    async for problem in exceeded(story):
+        yield problem
     for node in story.nodes:
         async for problem in _node(node):
             yield problem
 
 
-async def _sent(sender: Person, filed: Mapping[str, Counter[str]]) -> AsyncIterator[str]:
-    for message, recipients in sender.sent.items():
-        for recipient in recipients:
-            if problem := await _message(sender, message, recipient, filed[recipient.address]):
+async def _sent(story: Story, sender: Person, filed: Mapping[str, Counter[str]]) -> AsyncIterator[str]:
+    for message, sent in sender.sent.items():
+        for recipient in sent.to:
+            agreed = story.limits.get((recipient.did, sender.did), 0)
+            if problem := await _message(sender, message, recipient, filed[recipient.address], agreed):
                 yield f"{sender.name} to {recipient.name}, {message}: {problem}"
 
 
@@ -67,7 +77,7 @@ async def _filed(person: Person) -> Counter[str]:
     )
 
 
-async def _message(sender: Person, message: str, recipient: Person, filed: Counter[str]) -> str:
+async def _message(sender: Person, message: str, recipient: Person, filed: Counter[str], agreed: int) -> str:
     """Say what is wrong with the way of one message to one of its recipients, "" for nothing."""
     shown = await _shown(sender, message, recipient)
     if shown is None:
@@ -78,9 +88,20 @@ async def _message(sender: Person, message: str, recipient: Person, filed: Count
         return "is said to be delivered, and was not filed"
     if shown.state == "failed" and not shown.reason:
         return "failed without a reason"
-    if shown.state == "failed" and filed[message] and shown.code != "5.4.7":
+    if shown.state == "failed" and filed[message] and shown.code != EXPIRED:
         return f"was filed, and is said to have failed: {shown.code} {shown.reason}"
-    return ""
+    if _excused(shown, sender, message, recipient) or (agreed and shown.code == TOO_OFTEN):
+        return ""
+    return f"has {shown.state}: {shown.code} {shown.reason}"
+
+
+def _excused(shown: Shown, sender: Person, message: str, recipient: Person) -> bool:
+    """Whether the end is one that somebody wanted: hours without faults are enough for everything else."""
+    if shown.state == "cancelled":
+        return message in sender.taken_back
+    if shown.state == "failed" and shown.code == EXPIRED:
+        return sender.sent[message].lifetime > 0
+    return shown.state == "delivered" or sender in recipient.revoked
 
 
 async def _shown(sender: Person, message: str, recipient: Person) -> Shown | None:

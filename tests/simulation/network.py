@@ -11,19 +11,20 @@ import random
 from collections.abc import Awaitable, Mapping
 from contextvars import copy_context
 from typing import Protocol
-from urllib.parse import urlsplit
 
 import msgspec
 
 from events.errors import MailioError
+from node.api.failures import refusal
 from node.discovery.answers import Answer, Kind, Outcome
 from node.discovery.did_web import WebDids
 from node.discovery.discovery import Discovery
 from node.discovery.domains import Domains
-from node.discovery.fetch import NO_HEADERS, Fetched, FetchFailed, GuardedClient
+from node.discovery.fetch import Fetched, FetchFailed, GuardedClient
 from node.discovery.limits import DiscoverySettings
 from node.discovery.record import record_name, record_text
 from node.discovery.resolver import Resolver
+from node.discovery.targets import Target
 from tests.simulation.clock import LoopClock
 from tests.simulation.loop import WORLD
 
@@ -61,11 +62,15 @@ class Host(Protocol):
 
 
 class Network:
-    """Everything between the hosts. `requests` counts what was sent, `lost` what never came, or came back."""
+    """Everything between the hosts. `requests` counts what was sent, `lost` what never came, or came back.
+
+    `let_in` has the times (s) of what each life of a host did for each peer, and did not refuse.
+    """
 
     def __init__(self, chance: random.Random) -> None:
         self.faults = Faults()
         self.requests = self.lost = self.duplicated = 0
+        self.let_in: dict[tuple[str, str], list[float]] = {}
         self._chance = chance
         self._hosts: dict[str, Host] = {}
         self._parts: dict[str, int] = {}
@@ -94,13 +99,12 @@ class Network:
             return Outcome.TIMED_OUT, ()
         return (Outcome.FOUND, (record_text(host.public_key),)) if kind == "TXT" else (Outcome.NO_DATA, ())
 
-    async def send(self, asking: str, method: str, url: str, body: bytes) -> Fetched:
+    async def send(self, asking: str, method: str, target: Target, body: bytes) -> Fetched:
         """Carry one request and its answer. Raises FetchFailed when no answer comes."""
         self.requests += 1
-        parts = urlsplit(url)
         twice = self._drawn(self.faults.duplicate)
         answers = [
-            asyncio.create_task(self._carried(asking, parts.hostname or "", method, parts.path, body))
+            asyncio.create_task(self._carried(asking, target.host, method, target.path, body))
             for _ in range(1 + twice)
         ]
         self.duplicated += twice
@@ -109,7 +113,7 @@ class Network:
             if (fetched := task.result()) is not None:
                 return fetched
         self.lost += 1
-        raise FetchFailed("the host could not be reached", f"{method} {url}: no answer")
+        raise FetchFailed("the host could not be reached", f"{method} {target.url}: no answer")
 
     async def _carried(self, asking: str, host: str, method: str, path: str, body: bytes) -> Fetched | None:
         """Bring a request there and its answer back; None when either is lost."""
@@ -126,9 +130,13 @@ class Network:
         """Let the host answer in its own life, which may end meanwhile: then this waits for ever."""
         context = copy_context()
         context.run(WORLD.set, there.world)
+        loop, life = asyncio.get_running_loop(), there.world
+        began = loop.time()
         work = there.serve(method, path, body, client)
-        task = asyncio.get_running_loop().create_task(_answered(work), context=context)
-        return await task
+        answer = await loop.create_task(_answered(work), context=context)
+        if method == "POST" and answer.status < 400:
+            self.let_in.setdefault((client, life), []).append(began)
+        return answer
 
 
 async def _answered(work: Awaitable[Fetched]) -> Fetched:
@@ -136,7 +144,9 @@ async def _answered(work: Awaitable[Fetched]) -> Fetched:
     try:
         return await work
     except MailioError as error:
-        return Fetched(error.http, "application/json", b'{"error":"refused"}')
+        answer = refusal(error)
+        assert isinstance(answer.body, bytes)
+        return Fetched(answer.status, answer.content_type, answer.body, answer.headers.get("Retry-After", ""))
 
 
 class NetworkResolver(Resolver):
@@ -160,25 +170,24 @@ class NetworkClient(GuardedClient):
         super().__init__(resolver, settings, clock)
         self._network, self._own = network, own
 
-    async def send(
-        self,
-        method: str,
-        url: str,
-        limit: int,
-        *,
-        body: bytes = b"",
-        headers: Mapping[str, str] = NO_HEADERS,
+    async def _sent(
+        self, method: str, target: Target, limit: int, body: bytes, headers: dict[str, str]
     ) -> Fetched:
-        """Send a request and return the answer."""
-        return await self._network.send(self._own, method, url, body)
+        """Send what the real client would, at its pace and to the hosts that it allows."""
+        return await self._network.send(self._own, method, target, body)
 
 
 class NetworkDiscovery(Discovery):
     """A node's discovery on the simulated network."""
 
     def __init__(self, settings: DiscoverySettings, clock: LoopClock, network: Network, own: str) -> None:
+        self._network, self._own, self._loop_clock = network, own, clock
         super().__init__(settings, clock)
         self.resolver = NetworkResolver(settings, clock, network, own)
         self.domains = Domains(self.resolver, settings.prefixes)
-        self.client = NetworkClient(self.resolver, settings, clock, network, own)
+        self.client = self.client_with(settings)
         self.dids = WebDids(self.client, settings, clock)
+
+    def client_with(self, settings: DiscoverySettings) -> GuardedClient:
+        """Make a client of the simulated network, whoever it is for."""
+        return NetworkClient(self.resolver, settings, self._loop_clock, self._network, self._own)

@@ -22,6 +22,7 @@ from node.core import Core
 from node.crypto.did_documents import ServerEndpoints, server_document
 from node.discovery.fetch import Fetched
 from node.discovery.limits import DiscoverySettings
+from node.mtp.limits import MtpSettings
 from node.settings import NodeSettings, Settings
 from node.sync.handshakes import SignedHandshakes
 from node.sync.intake import ClientWrites
@@ -79,6 +80,8 @@ class SimulatedNode:
                 data=self.data, server_domain=self.domain, email_domains=(f"{self.name}.example",)
             ),
             discovery=DiscoverySettings(failure_seconds=5),
+            # So narrow that whoever comes back meets it.
+            mtp=MtpSettings(requests_per_second=2.0, request_burst=20),
             delivery=DeliverySettings(first_seconds=5.0, most_seconds=120.0, breaker_seconds=20.0),
         )
 

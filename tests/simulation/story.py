@@ -11,11 +11,14 @@ import random
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from events.errors import CorruptRecord, MailioError
+from actors.federation import Intervene
+from actors.outgoing import KIND as FEDERATION
+from events.delivery import Hold, Release
+from events.errors import Conflict, CorruptRecord, MailioError
 from events.identity import handshake_id, userdb_name, web_did
 from events.log.log import Origin
 from events.log.reading import LogReader
@@ -37,6 +40,12 @@ AWAY = 0.9
 SETTLING_MINUTES = 60
 """What is not done an hour after the last fault never will be."""
 
+FLOOD = 14
+"""Messages of a flood: more than are set aside under an agreed frequency before the door says no."""
+
+LIMITS = (0, 0, 2, 15)
+"""Minutes that may have to lie between two messages under a handshake; 0: none have to."""
+
 JWE = {
     "aad": "YWFk", "ciphertext": "Y2lwaGVydGV4dA", "iv": "aXY", "tag": "dGFn", "protected": "eyJlbmMiOiJBMjU2R0NNIn0"
 }  # fmt: skip
@@ -52,15 +61,24 @@ class Size(msgspec.Struct, frozen=True):
     deaths: bool = True
 
 
+class Sent(NamedTuple):
+    """A message that a node has promised to deliver: to whom, and within how many seconds (0: days)."""
+
+    to: list[Person]
+    lifetime: int = 0
+
+
 class Person:
-    """Somebody with an account. `sent` are the messages that the node has promised to deliver, by id."""
+    """Somebody with an account. `sent` are messages by id; `revoked` are those who were ever revoked."""
 
     def __init__(self, name: str, home: SimulatedNode) -> None:
         self.name = name
         self.home = home
         self.email = f"{name}@{home.name}.example"
         self.keys = UserKeys.generate()
-        self.sent: dict[str, list[Person]] = {}
+        self.sent: dict[str, Sent] = {}
+        self.revoked: set[Person] = set()
+        self.taken_back: set[str] = set()
         self.handshakes: dict[str, str] = {}
         self.unsaid: list[dict[str, Any]] = []
 
@@ -76,7 +94,11 @@ class Person:
 
 
 class Story:
-    """One run. `log` tells what was done, one line each, for whoever reads a failure."""
+    """One run. `log` tells what was done, one line each, for whoever reads a failure.
+
+    `limits` are the minutes that an owner demands between two messages of somebody, by both their DIDs: drawn
+    when they first speak of each other, and part of every acceptance from then on.
+    """
 
     def __init__(self, folder: Path, size: Size, chance: random.Random, loop: SimulatedLoop) -> None:
         self.size = size
@@ -88,6 +110,7 @@ class Story:
             for name in ("alpha", "beta", "gamma", "delta", "epsilon")[: size.nodes]
         ]
         self.people: list[Person] = []
+        self.limits: dict[tuple[str, str], int] = {}
         self.log: list[str] = []
         self.deaths = 0
 
@@ -128,6 +151,7 @@ class Story:
     async def _happen(self) -> None:
         keeper = self.loop.create_task(self._revive())
         acts = [*[self._write] * 6, self._answer, self._answer, self._weather]
+        acts += [self._take_back, self._interfere, self._flood]
         acts += [self._kill, self._doom] if self.size.deaths else []
         for _ in range(self.size.acts):
             await asyncio.sleep(self.chance.expovariate(self.size.acts / self.size.seconds))
@@ -144,9 +168,19 @@ class Story:
         away = [one for one in others if one.home is not sender.home]
         known = away if self.chance.random() < AWAY else others
         to = self.chance.sample(known, min(len(known), self.chance.choice((1, 1, 1, 2))))
+        lifetime = self.chance.choice((0, 0, 0, 0, 30, 120))
+        ident = await self._sent(sender, to, lifetime)
+        hurry = f", within {lifetime} s" if lifetime else ""
+        self.note(
+            f"{sender.name} writes to {', '.join(one.name for one in to)}{hurry}: {ident or 'not taken'}"
+        )
+
+    async def _sent(self, sender: Person, to: list[Person], lifetime: int = 0) -> str:
+        """Hand a message to the sender's node; return its id, "" when it was not taken."""
         stated = {
             "type": "application/didcomm-encrypted+json",
             "createdTime": 1,
+            "expiresTime": self._now() + lifetime * 1000 if lifetime else 0,
             "intent": "message",
             "to": [one.did for one in to],
             "body": {**JWE, "recipients": [_recipient(one) for one in (sender, *to)]},
@@ -156,10 +190,49 @@ class Story:
         async def send(core: Core) -> str:
             return await core.federation.sending.send(sender.address, stated, origin)
 
-        ident = await self._tried(sender.home, send)
-        self.note(f"{sender.name} writes to {', '.join(one.name for one in to)}: {ident or 'not taken'}")
+        ident: str | None = await self._tried(sender.home, send)
         if ident:
-            sender.sent[ident] = to
+            sender.sent[ident] = Sent(to, lifetime)
+        return ident or ""
+
+    async def _flood(self) -> None:
+        """Write to somebody again and again, rather to one who has asked for patience."""
+        patient = [
+            (sender, owner) for sender in self.people for owner in self.people if self._limit(owner, sender)
+        ]
+        if not patient or self.chance.random() < 0.5:
+            return
+        sender, owner = self.chance.choice(patient)
+        taken = [await self._sent(sender, [owner]) for _ in range(FLOOD)]
+        self.note(f"{sender.name} floods {owner.name}: {sum(map(bool, taken))} taken")
+
+    def _limit(self, owner: Person, sender: Person) -> int:
+        return self.limits.get((owner.did, sender.did), 0)
+
+    async def _take_back(self) -> None:
+        """Cancel somebody's last message, if it is not too late."""
+        sender = self.chance.choice(self.people)
+        ident = next(reversed(sender.sent), "")
+        origin = Origin(actor=f"client/{sender.address}")
+
+        async def cancel(core: Core) -> bool:
+            await core.federation.sending.cancel(sender.address, ident, origin)
+            return True
+
+        done = ident and await self._tried(sender.home, cancel)
+        sender.taken_back.add(ident)
+        self.note(f"{sender.name} takes {ident or 'nothing'} back: {'done' if done else 'too late'}")
+
+    async def _interfere(self) -> None:
+        """Hold back what waits at a node, or let it go on, as an operator would."""
+        node = self.chance.choice(self.nodes)
+        holds = self.chance.random() < 0.5
+
+        async def interfere(core: Core) -> int:
+            return await _told(core, _hold if holds else Release)
+
+        done = await self._tried(node, interfere) or 0
+        self.note(f"{node.name}'s operator {'holds' if holds else 'releases'} {done} deliveries")
 
     async def _answer(self) -> None:
         """Accept or revoke somebody, perhaps offline: then it is told the next time."""
@@ -167,7 +240,8 @@ class Story:
         other = self.chance.choice([one for one in self.people if one is not owner])
         status = self.chance.choice(("accepted", "revoked"))
         now = owner.home.running.clock.now() if owner.home.core else 0
-        ident = handshake_id(owner.address, other.address)
+        ident = handshake_id(owner.address, other.did)
+        limit = self.limits.setdefault((owner.did, other.did), self.chance.choice(LIMITS))
         content: dict[str, Any] = {
             "handshakeId": ident,
             "originServer": {"domain": owner.home.domain},
@@ -175,10 +249,12 @@ class Story:
             "level": "none",
             "type": "user",
             "created": now or self._now(),
-        }
+        } | ({"signupRules": {"frequencyMinutes": limit}} if limit else {})
         signed = sign_handshake(content, owner.keys)
         owner.unsaid.append(handshake_document(ident, signed, owner.did, content["created"]))
         owner.handshakes[ident] = status
+        if status == "revoked":
+            owner.revoked.add(other)
         if self.chance.random() < 0.7:
             await self._sync(owner)
         self.note(f"{owner.name} says of {other.name}: {status}{', offline' if owner.unsaid else ''}")
@@ -257,6 +333,8 @@ class Story:
         """Wait until all that is owed is done."""
         for person in self.people:
             await self._sync(person)
+        for node in self.nodes:
+            await self._tried(node, lambda core: _told(core, Release))
         for _ in range(SETTLING_MINUTES):
             await asyncio.sleep(MINUTE)
             if not [one for node in self.nodes for one in await _waiting(node)]:
@@ -266,6 +344,22 @@ class Story:
 
 def _recipient(person: Person) -> dict[str, Any]:
     return {"encrypted_key": "a2V5", "header": {"kid": person.did}}
+
+
+def _hold(at: int) -> Hold:
+    return Hold(at, "looks odd")
+
+
+async def _told(core: Core, command: Callable[[int], Hold | Release]) -> int:
+    """Tell all that waits at a node the same; return how many heard it."""
+    heard = 0
+    for destination in await core.federation.queue.destinations():
+        async for one in core.federation.queue.of(destination):
+            with suppress(Conflict):
+                order = Intervene(one.id, command(core.clock.now()), "operator")
+                await core.actors.ask(FEDERATION, destination, order)
+                heard += 1
+    return heard
 
 
 async def _waiting(node: SimulatedNode) -> list[str]:
