@@ -127,10 +127,14 @@ class Sender:
         if isinstance(way, Outcome):
             return way
         outcome = Outcome(verdict=Verdict.DELIVERED, code=str(status.DELIVERED), text="message sent")
-        for endpoint in way.endpoints:
-            outcome = await self._posted(endpoint, message)
-            if outcome.verdict is not Verdict.DELIVERED:
-                break
+        try:
+            for endpoint in way.endpoints:
+                outcome = await self._posted(endpoint, message)
+                if outcome.verdict is not Verdict.DELIVERED:
+                    break
+        except MailioError as error:
+            # The addresses stay known: the peer may have the message, and report of them.
+            outcome = of_error(error)
         return msgspec.structs.replace(outcome, statuses=(*way.statuses, *outcome.statuses))
 
     async def _message(self, delivery: Delivery) -> DidCommMessage:

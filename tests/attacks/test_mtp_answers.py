@@ -12,6 +12,7 @@ from aiohttp import web
 from events.attempt import Cause
 from events.delivery import Delivery, DeliveryDeferred, DeliveryFailed, Phase
 from node.crypto.keys import ServerKeys
+from node.mtp.status import MtpStatus
 from tests.integration.api.harness import User
 from tests.integration.mtp import nodes
 from tests.integration.mtp.nodes import Place, World, free_port, until
@@ -247,3 +248,24 @@ async def test_a_receipt_that_was_lost_costs_a_second_request_and_nothing_else(a
     ident = await attack.send()
     await attack.delivered(ident)
     assert attack.peer.came == [ident, ident]
+
+
+async def test_a_receipt_that_is_always_lost_is_made_up_for_by_the_report(attack: Attack) -> None:
+    def lose(peer: ScriptedPeer, request: web.Request, body: bytes) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.close()
+        return web.Response()
+
+    attack.peer.answer = lose
+    ident = await attack.send()
+    await attack.deferred(ident)
+    said = [MtpStatus(2, 0, 0, "delivery confirmation", attack.peer.user.address)]
+    await attack.alpha.core.reports.record(PEER, ident, said)
+    assert (await attack.state(ident)).phase is Phase.DELIVERED
+    asked = attack.peer.requests
+    await attack.alpha.core.reports.record(PEER, ident, said)
+    await attack.alpha.core.views.reached("userdb", attack.alpha.core.log.head)
+    (shown,) = await attack.alpha.recipients(attack.alice, ident)
+    assert (shown["state"], shown["confirmed"], shown["code"]) == ("delivered", True, "2.0.0")
+    assert await attack.alpha.core.federation.queue.destinations() == []
+    assert attack.peer.requests == asked

@@ -397,6 +397,19 @@ async def test_a_report_is_kept_for_a_recipient_only() -> None:
     assert node.state("m1").reported == {EVE: good}
 
 
+async def test_a_message_whose_receipt_was_lost_is_not_sent_again_once_its_peer_reports_it() -> None:
+    node = await Node().open()
+    node.courier.answers["beta.example"] = lambda _: DEAD
+    await node.send("m1", "m2")
+    node.courier.answers["beta.example"] = lambda _: RECEIVED
+    good = RecipientStatus(address=EVE, code="2.0.0", text="delivery confirmation")
+    state = await ask(node, "m1", NoteReport(at=5, peer="beta.example", statuses=(good,)))
+    assert state.phase is Phase.DELIVERED
+    await node.pass_time(HOUR)
+    assert node.courier.to("beta.example") == ["m1", "m2"], "the next one goes, this one does not"
+    assert node.state("m2").phase is Phase.DELIVERED
+
+
 async def test_a_filed_message_is_reported_to_its_sender_once() -> None:
     node = await Node().open()
     filed = MessageFiled(
