@@ -190,6 +190,10 @@ class Outgoing:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Only what has ended may still be recorded; an actor that waited for the rest would wait for ever.
+        self.running = {
+            place: {one.delivery for one in ended} for place, ended in self.outcomes.items() if ended
+        }
 
     def seen(self, domain: str) -> None:
         """Hear that a peer has sent us something that it signed. Costs nothing while all is well."""
@@ -205,7 +209,9 @@ class Outgoing:
         return heard
 
     def begin(self, delivery: Delivery) -> None:
-        """Make the attempt that was recorded, in a task of its own."""
+        """Make the attempt that was recorded, in a task of its own; after `close` the next start makes it."""
+        if not self.is_open:
+            return
         self.running.setdefault(delivery.destination, set()).add(delivery.id)
         task = asyncio.create_task(
             self._attempt(delivery.destination, delivery), name=f"deliver {delivery.id}"

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from events.attempt import Cause
 from events.delivery import Delivery, DeliveryDeferred, DeliveryFailed, Phase
+from node.core import DRAIN_SECONDS
 from node.crypto.keys import ServerKeys
 from node.mtp.status import MtpStatus
 from tests.integration.api.harness import User
@@ -269,3 +270,22 @@ async def test_a_receipt_that_is_always_lost_is_made_up_for_by_the_report(attack
     assert (shown["state"], shown["confirmed"], shown["code"]) == ("delivered", True, "2.0.0")
     assert await attack.alpha.core.federation.queue.destinations() == []
     assert attack.peer.requests == asked
+
+
+async def test_a_node_stops_at_once_whatever_its_peers_are_doing(attack: Attack) -> None:
+    """One is slow in the middle of its answer, one is waited for, one has a name that nobody answers for."""
+
+    async def half(peer: ScriptedPeer, request: web.Request, body: bytes) -> web.StreamResponse:
+        response = web.StreamResponse(status=202, headers={"Content-Length": "1000"})
+        await response.prepare(request)
+        await response.write(b"{")
+        await peer.released.wait()
+        return response
+
+    attack.peer.answer = half
+    await attack.send()
+    await attack.alpha.sent(attack.alice, f"did:web:mio.away.example#0x{'ab' * 20}", "who@nobody.example")
+    await until(lambda: attack.peer.requests)
+    began = asyncio.get_running_loop().time()
+    await attack.alpha.stop()
+    assert asyncio.get_running_loop().time() - began < DRAIN_SECONDS / 2

@@ -233,6 +233,34 @@ async def test_a_restart_in_the_middle_of_an_attempt_makes_it_again() -> None:
     assert (again.state("m1").phase, again.state("m1").attempts) == (Phase.DELIVERED, 2)
 
 
+async def test_a_node_that_stops_waits_for_no_peer() -> None:
+    """Attempts under way are broken off, so nothing comes back from them that an actor could wait for."""
+    node = await Node(first_seconds=3_600.0).open()
+    node.courier.hold["slow.example"] = asyncio.Event()
+    node.courier.answers["away.example"] = lambda _: DEAD
+    for place in ("slow.example", "away.example", "beta.example"):
+        await node.send(f"to-{place}", destination=place)
+    await node.outgoing.close()
+    async with asyncio.timeout(5):
+        await node.actors.drain()
+    again = await Node(node.log, node.clock).open()
+    assert again.courier.to("slow.example") == ["to-slow.example"]
+    assert again.courier.to("away.example") == again.courier.to("beta.example") == []
+
+
+async def test_an_end_that_came_just_before_a_stop_is_recorded() -> None:
+    node = await Node().open()
+    node.courier.hold["beta.example"] = asyncio.Event()
+    await node.send("m1")
+    node.courier.hold["beta.example"].set()
+    while not node.outgoing.outcomes:  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(0)
+    await node.outgoing.close()
+    async with asyncio.timeout(5):
+        await node.actors.drain()
+    assert node.state("m1").phase is Phase.DELIVERED
+
+
 async def test_a_restart_does_not_begin_by_dialling_the_dead() -> None:
     node = await Node(breaker_failures=1).open()
     node.courier.answers["beta.example"] = lambda _: DEAD
