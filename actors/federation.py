@@ -53,6 +53,7 @@ from events.destination import (
 )
 from events.errors import AlreadyAnswered, Conflict, Gone, MailioError, VersionConflict
 from events.event import Recorded
+from events.log import failpoints
 from events.log.log import Log, Origin, SnapshotStore, Write
 
 NEVER = 2**63
@@ -222,13 +223,14 @@ class FederationActor(AggregateActor[Destination, Command]):
         """Record attempts, then begin them; True when others may have their turn now."""
         decided = [(one, delivery.decide(one, StartAttempt(now))) for one in due]
         wanted = [(one, events) for one, events in decided if events]
-        recorded = await self._recorded(wanted)
+        recorded = await self._recorded(wanted) if wanted else ()
         for one, events in recorded:
             if isinstance(events[0], AttemptStarted):
                 self._outgoing.of(self.key).attempts += 1
                 self._outgoing.begin(one)
         return len(recorded) < len(wanted) or any(one.final for one in due)
 
+    @failpoints.after("attempt-recorded")
     async def _recorded(self, decided: Sequence[Decided]) -> Sequence[Decided]:
         """Append what was decided; return it without the deliveries of senders who were erased since."""
         try:
@@ -275,6 +277,7 @@ class FederationActor(AggregateActor[Destination, Command]):
                 raise
             self._outgoing.settled(self.key, some.pop(0).delivery)
 
+    @failpoints.after("attempt-concluded")
     async def _record_end(self, ended: Ended) -> None:
         state = await self._known(ended.delivery)
         now = self._clock.now()

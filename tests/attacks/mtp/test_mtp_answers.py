@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,25 @@ async def test_a_peer_that_never_answers_times_out_and_opens_the_breaker(attack:
     attack.peer.answer = never
     deferred = await attack.deferred(await attack.send())
     assert (deferred.cause, deferred.code) == (Cause.UNREACHABLE, "4.4.1")
+
+
+async def test_a_peer_that_answers_a_byte_at_a_time_is_left(attack: Attack) -> None:
+    """Each byte comes in good time, the whole never would."""
+
+    async def trickle(peer: ScriptedPeer, request: web.Request, body: bytes) -> web.StreamResponse:
+        response = web.StreamResponse(status=202, headers={"Content-Length": "10000"})
+        await response.prepare(request)
+        with suppress(ConnectionError):
+            while not peer.released.is_set():
+                await response.write(b" ")
+                await asyncio.sleep(0.01)
+        return response
+
+    attack.peer.answer = trickle
+    ident = await attack.send()
+    assert (await attack.deferred(ident)).cause is Cause.UNREACHABLE
+    attack.peer.answer = receipt_of
+    await attack.delivered(ident)
 
 
 async def test_a_peer_that_stops_in_the_middle_is_tried_again(attack: Attack) -> None:
