@@ -10,6 +10,9 @@ import msgspec
 MAX_REASON = 300
 """Characters kept of what a peer said."""
 
+REPORTED = "2.0.0"
+"""MTP code of a delivery whose receipt was lost, but not what the peer said of the message afterwards."""
+
 
 class Cause(StrEnum):
     """What an attempt that failed says: something about the peer, or about this delivery alone."""

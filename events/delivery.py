@@ -15,15 +15,21 @@ from enum import StrEnum
 import msgspec
 
 from events.attempt import (
-    MAX_REASON, Addressee, Cause, Outcome, RecipientStatus, RetryPolicy, Verdict, is_spoken_of, permanent,
-)  # fmt: skip
+    MAX_REASON,
+    REPORTED,
+    Addressee,
+    Cause,
+    Outcome,
+    RecipientStatus,
+    RetryPolicy,
+    Verdict,
+    is_spoken_of,
+    permanent,
+)
 from events.errors import Conflict, NotFound
 from events.event import Event
 
 STREAM = "delivery-"
-
-REPORTED = "2.0.0"
-"""MTP code of a delivery whose receipt was lost, but not what the peer said of the message afterwards."""
 
 EXPIRED = "5.4.7"
 """MTP code of what could not be delivered in time (wire spec section 3.9: subject 4, detail 7)."""
