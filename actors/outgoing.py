@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
@@ -190,10 +191,11 @@ class Outgoing:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        # Only what has ended may still be recorded; an actor that waited for the rest would wait for ever.
-        self.running = {
-            place: {one.delivery for one in ended} for place, ended in self.outcomes.items() if ended
-        }
+        # What has ended is still recorded; an actor that waited for the rest would wait for ever.
+        self.running.clear()
+        for destination in tuple(self.outcomes):
+            with suppress(Busy):
+                await self._post.tell(KIND, destination, Concluded())
 
     def seen(self, domain: str) -> None:
         """Hear that a peer has sent us something that it signed. Costs nothing while all is well."""
