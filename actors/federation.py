@@ -36,6 +36,7 @@ from events.delivery import (
     Hold,
     MessageDelivered,
     NoteReport,
+    Phase,
     Release,
     StartAttempt,
 )
@@ -53,6 +54,7 @@ from events.destination import (
 )
 from events.errors import AlreadyAnswered, Conflict, Gone, MailioError, VersionConflict
 from events.event import Recorded
+from events.log import failpoints
 from events.log.log import Log, Origin, SnapshotStore, Write
 
 NEVER = 2**63
@@ -100,6 +102,7 @@ class FederationActor(AggregateActor[Destination, Command]):
         self._settings = outgoing.settings
         self._window = Window()
         self._position = 0
+        self._seen = 0
         self._own = Origin(actor=f"{KIND}/{key}")
 
     @property
@@ -119,7 +122,7 @@ class FederationActor(AggregateActor[Destination, Command]):
     async def react_all(self, records: Sequence[Recorded]) -> None:
         """Do the same with several at once."""
         for record in await self._promise_reports(records):
-            self._take_in(record)
+            await self._take_in(record)
         await self._go_on()
 
     def handle(self, message: object) -> object:
@@ -138,11 +141,18 @@ class FederationActor(AggregateActor[Destination, Command]):
 
     # Taking in
 
-    def _take_in(self, record: Recorded) -> None:
+    async def _take_in(self, record: Recorded) -> None:
+        """Take a delivery in, unless it has got on since: the queue may have shown it before it was told."""
         assert isinstance(record.event, DeliveryScheduled)
         self._position = max(self._position, record.position)
         key = record.stream.removeprefix(delivery.STREAM)
-        self._window.offer(delivery.evolve(delivery.initial(key), record.event))
+        if record.position > self._seen:
+            self._seen = record.position
+            state = delivery.evolve(delivery.initial(key), record.event)
+        else:
+            state = await self._known(key)
+        if state.phase is Phase.WAITING:
+            self._window.offer(state)
 
     async def _promise_reports(self, records: Sequence[Recorded]) -> list[Recorded]:
         """Schedule the notifications of wire spec section 3.3.6; return all deliveries that are new.
@@ -205,6 +215,8 @@ class FederationActor(AggregateActor[Destination, Command]):
             return
         await self._outgoing.queue.reached(self._position)
         await self._window.fill(self._outgoing.queue.of(self.key))
+        # Of all that is in the log by now, the queue may have shown the promise, and the end may have come.
+        self._seen = max(self._seen, self.log.head)
 
     def _due(self, now: int, room: int) -> list[Delivery]:
         """Return what has run out of time, and as many as there is room for of what is to be tried now."""
@@ -222,13 +234,14 @@ class FederationActor(AggregateActor[Destination, Command]):
         """Record attempts, then begin them; True when others may have their turn now."""
         decided = [(one, delivery.decide(one, StartAttempt(now))) for one in due]
         wanted = [(one, events) for one, events in decided if events]
-        recorded = await self._recorded(wanted)
+        recorded = await self._recorded(wanted) if wanted else ()
         for one, events in recorded:
             if isinstance(events[0], AttemptStarted):
                 self._outgoing.of(self.key).attempts += 1
                 self._outgoing.begin(one)
         return len(recorded) < len(wanted) or any(one.final for one in due)
 
+    @failpoints.after("attempt-recorded")
     async def _recorded(self, decided: Sequence[Decided]) -> Sequence[Decided]:
         """Append what was decided; return it without the deliveries of senders who were erased since."""
         try:
@@ -275,6 +288,7 @@ class FederationActor(AggregateActor[Destination, Command]):
                 raise
             self._outgoing.settled(self.key, some.pop(0).delivery)
 
+    @failpoints.after("attempt-concluded")
     async def _record_end(self, ended: Ended) -> None:
         state = await self._known(ended.delivery)
         now = self._clock.now()

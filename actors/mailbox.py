@@ -81,7 +81,7 @@ class MailboxActor(AggregateActor[Mailbox, Command]):
     """The mailbox of the owner `key` (a Mailio address)."""
 
     state_type = Mailbox
-    state_schema = 2
+    state_schema = 3
     questions = (Inspect,)
     stream_of = staticmethod(mailbox.stream)
     initial = staticmethod(mailbox.initial)

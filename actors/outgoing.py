@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
@@ -190,6 +191,11 @@ class Outgoing:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # What has ended is still recorded; an actor that waited for the rest would wait for ever.
+        self.running.clear()
+        for destination in tuple(self.outcomes):
+            with suppress(Busy):
+                await self._post.tell(KIND, destination, Concluded())
 
     def seen(self, domain: str) -> None:
         """Hear that a peer has sent us something that it signed. Costs nothing while all is well."""
@@ -205,7 +211,9 @@ class Outgoing:
         return heard
 
     def begin(self, delivery: Delivery) -> None:
-        """Make the attempt that was recorded, in a task of its own."""
+        """Make the attempt that was recorded, in a task of its own; after `close` the next start makes it."""
+        if not self.is_open:
+            return
         self.running.setdefault(delivery.destination, set()).add(delivery.id)
         task = asyncio.create_task(
             self._attempt(delivery.destination, delivery), name=f"deliver {delivery.id}"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 
 import msgspec
 
 MAX_REASON = 300
 """Characters kept of what a peer said."""
+
+REPORTED = "2.0.0"
+"""MTP code of a delivery whose receipt was lost, but not what the peer said of the message afterwards."""
 
 
 class Cause(StrEnum):
@@ -85,6 +89,17 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     statuses: tuple[RecipientStatus, ...] = ()
     server: str = ""
     answered: bool = True
+
+
+def is_spoken_of(one: Addressee, statuses: Sequence[RecipientStatus], reported: Collection[str]) -> bool:
+    """Whether it is known what became of a recipient, when the peer has `reported` of these addresses.
+
+    `statuses` are what an attempt found out: the address of an email, or that nobody has it.
+    """
+    found = next((status for status in statuses if status.email and status.email == one.email), None)
+    if found is not None and not found.address:
+        return not found.good
+    return (one.address or (found.address if found is not None else "")) in reported
 
 
 def permanent(code: str) -> str:

@@ -45,7 +45,8 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True):
     """What a handshake book says of one sender, and on which terms.
 
     `handshake` is the id of the entry that decided, "" where none did; `whole_domain` tells that it speaks of
-    everybody at the sender's domain. `frequency_minutes` is 0 where the owner set no limit.
+    everybody at the sender's domain. `frequency_minutes` is 0 where the owner set no limit. `minimum` is the
+    level below which the owner lets no entry open the inbox.
     """
 
     standing: Standing = Standing.UNKNOWN
@@ -55,6 +56,7 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True):
     type: str = ""
     subtype: int = 0
     frequency_minutes: int = 0
+    minimum: Level = Level.NONE
 
 
 class SignupMinutes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,9 +97,9 @@ class Demands(msgspec.Struct, frozen=True, kw_only=True):
     signup_minutes: SignupMinutes = SignupMinutes()
 
     def met_by(self, consent: Consent) -> bool:
-        """Whether the level is high enough; one that nobody knows is worth nothing."""
+        """Whether the level is high enough for node and owner; one that nobody knows is worth nothing."""
         level = Level(consent.level) if consent.level in set(Level) else Level.NONE
-        return level.rank >= self.minimum_level.rank
+        return level.rank >= max(self.minimum_level.rank, consent.minimum.rank)
 
     def minutes(self, consent: Consent) -> int:
         """Minutes that have to lie between two mails under this consent; 0 for no limit."""

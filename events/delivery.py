@@ -16,21 +16,20 @@ import msgspec
 
 from events.attempt import (
     MAX_REASON,
+    REPORTED,
     Addressee,
     Cause,
     Outcome,
     RecipientStatus,
     RetryPolicy,
     Verdict,
+    is_spoken_of,
     permanent,
 )
 from events.errors import Conflict, NotFound
 from events.event import Event
 
 STREAM = "delivery-"
-
-REPORTED = "2.0.0"
-"""MTP code of a delivery whose receipt was lost, but not what the peer said of the message afterwards."""
 
 EXPIRED = "5.4.7"
 """MTP code of what could not be delivered in time (wire spec section 3.9: subject 4, detail 7)."""
@@ -107,6 +106,7 @@ class DeliveryDeferred(Event, frozen=True, kw_only=True):
     cause: Cause
     code: str
     reason: str
+    statuses: tuple[RecipientStatus, ...] = ()
 
 
 class DeliveryFailed(Event, frozen=True, kw_only=True):
@@ -387,6 +387,7 @@ def _deferred(state: Delivery, command: ConcludeAttempt, text: str) -> DeliveryD
         cause=outcome.cause or Cause.UNREACHABLE,
         code=outcome.code,
         reason=text,
+        statuses=outcome.statuses,
     )
 
 
@@ -407,16 +408,16 @@ def _report(state: Delivery, command: NoteReport) -> Sequence[DeliveryEvent]:
         return []
     reported = DeliveryReported(owner=state.owner, at=command.at, peer=command.peer, statuses=fresh)
     heard = {*state.reported, *(one.address for one in fresh)}
-    if state.final or not {one.address for one in state.addressees} <= heard:
+    if state.final or not all(is_spoken_of(one, state.statuses, heard) for one in state.addressees):
         return [reported]
-    return [reported, _taken(state, command)]
+    return [_taken(state, command), reported]
 
 
 def _taken(state: Delivery, report: NoteReport) -> MessageDelivered:
-    text = "the peer has said what became of it"
     return MessageDelivered(
-        owner=state.owner, number=state.attempts, at=report.at, code=REPORTED, text=text, server=report.peer
-    )
+        owner=state.owner, number=state.attempts, at=report.at, code=REPORTED,
+        text="the peer has said what became of it", server=report.peer, statuses=state.statuses,
+    )  # fmt: skip
 
 
 def _intervene(state: Delivery, command: Hold | Release | Hasten | Cancel | Drop) -> Sequence[DeliveryEvent]:
@@ -481,6 +482,7 @@ def _put_off(state: Delivery, event: DeliveryDeferred) -> None:
     state.trying, state.next_at, state.deferred_at = False, event.until, event.at
     state.cause, state.code, state.reason = event.cause, event.code, event.reason
     state.refusals += event.cause is Cause.REFUSED
+    state.statuses = event.statuses or state.statuses
 
 
 def _held_or_released(state: Delivery, event: Event) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from events import offer
-from events.consent import Consent
+from events.consent import Consent, Level
 from events.event import Event
 from events.identity import domain_name, handshake_id
 from events.offer import (
@@ -94,6 +94,12 @@ class HandshakeUnchanged(Event, frozen=True, kw_only=True):
     id: str
 
 
+class MinimumLevelSet(Event, frozen=True, kw_only=True):
+    """The owner lets no handshake of a lower level open the inbox from now on; the node may demand more."""
+
+    level: Level
+
+
 class RecordHandshake(msgspec.Struct, frozen=True):
     """Enter what a verified document says."""
 
@@ -106,14 +112,20 @@ class ForgetHandshake(msgspec.Struct, frozen=True):
     id: str
 
 
-Command = RecordHandshake | ForgetHandshake | MakeOffer | RedeemOffer | WithdrawOffer
+class SetMinimumLevel(msgspec.Struct, frozen=True):
+    """Let handshakes of a lower level no longer open the inbox."""
+
+    level: Level
+
+
+Command = RecordHandshake | ForgetHandshake | SetMinimumLevel | MakeOffer | RedeemOffer | WithdrawOffer
 
 
 class Book(msgspec.Struct):
     """State of one owner's book: what the owner said of each sender, by handshake id, and open offers.
 
     `hashed` are the ids that can only be found by the sender's email hash, `hashed_revocations` those of them
-    that shut somebody out.
+    that shut somebody out. Entries below `minimum_level` do not open the inbox.
     """
 
     owner: str
@@ -121,6 +133,7 @@ class Book(msgspec.Struct):
     hashed: set[str] = set()
     hashed_revocations: set[str] = set()
     offers: dict[str, Offer] = {}
+    minimum_level: Level = Level.NONE
 
     def standing(self, ids: Iterable[str]) -> Standing:
         """Return what the book says under these handshake ids, all of the same sender."""
@@ -137,14 +150,14 @@ class Book(msgspec.Struct):
         named = [self.entries[one] for one in ids if one in self.entries]
         shut = [self.entries[one] for one in against if one in self.entries]
         around = [self.entries[domain]] if domain in self.entries else []
-        return (
+        found = (
             _first([*named, *shut], "revoked")
             or _first(named, "accepted")
             or _first(around, "revoked", whole_domain=True)
             or _first(around, "accepted", whole_domain=True)
             or _first(named, "request")
-            or Consent()
         )
+        return msgspec.structs.replace(found, minimum=self.minimum_level) if found else Consent()
 
     def may_say_more_by_hash(self, consent: Consent) -> bool:
         """Whether the sender's email hash, which is slow to compute, could lead to a weightier entry."""
@@ -194,6 +207,8 @@ def decide(state: Book, command: Command) -> Sequence[Event]:
             return [_forget(state, command.id)]
         case RecordHandshake():
             return [_record(state, command.terms)]
+        case SetMinimumLevel(level=level):
+            return [MinimumLevelSet(level=level)] if level is not state.minimum_level else []
         case _:
             return offer.decide(state.offers, command)
 
@@ -224,6 +239,8 @@ def evolve(state: Book, event: Event) -> Book:
             state.hashed_revocations.discard(event.id)
         case HandshakeOffered() | OfferRedeemed() | OfferWithdrawn():
             state.offers = offer.evolve(state.offers, event)
+        case MinimumLevelSet(level=level):
+            state.minimum_level = level
         case _:
             pass
     return state

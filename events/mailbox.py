@@ -13,6 +13,7 @@ import msgspec
 from events.errors import Conflict, InvalidInput, LimitExceeded, MailboxFull, NotFound
 from events.event import Event
 from events.handshake import Terms
+from events.identity import DAY_MS
 from events.policy import Case, Folder, Reason, Standing, Transport, Verdict, judge
 
 STREAM = "mailbox-"
@@ -265,7 +266,10 @@ class Pace(msgspec.Struct, frozen=True):
 
 
 class Mailbox(msgspec.Struct):
-    """State of one mailbox. `used` is in bytes, `paces` are by handshake id."""
+    """State of one mailbox. `used` is in bytes, `paces` are by handshake id.
+
+    `sent_today` messages were sent on `sent_day`, a UTC day counted from the epoch.
+    """
 
     owner: str
     used: int = 0
@@ -273,6 +277,8 @@ class Mailbox(msgspec.Struct):
     correspondents: dict[str, Correspondent] = {}
     folders: dict[str, str] = {}
     paces: dict[str, Pace] = {}
+    sent_day: int = 0
+    sent_today: int = 0
 
     def quiet_ms(self, handshake: str, now: int) -> int | None:
         """Time (ms) since the last message that counted under a handshake, None where there was none."""
@@ -283,6 +289,15 @@ class Mailbox(msgspec.Struct):
         """Messages under a handshake that came too early since the last one that counted."""
         pace = self.paces.get(handshake)
         return pace.set_aside if pace else 0
+
+    def sent_to(self, other: str) -> int:
+        """Messages to `other`, a bare identifier (wire spec section 4.5), wherever their server is."""
+        named = {other, *(name for name in self.correspondents if name.endswith(f"#{other}"))}
+        return sum(self.correspondent(name).sent for name in named)
+
+    def sent_on(self, at: int) -> int:
+        """Messages that were sent on the UTC day of `at` (ms), if that is the last day with any."""
+        return self.sent_today if at // DAY_MS == self.sent_day else 0
 
     def correspondent(self, other: str) -> Correspondent:
         """Return what passed between the owner and `other`; all zero for a stranger."""
@@ -437,9 +452,7 @@ def evolve(state: Mailbox, event: Event) -> Mailbox:
             state.correspondents.setdefault(event.sender, Correspondent()).received += 1
             _keep_pace(state, event)
         case MessageSent():
-            state.used += event.size
-            for recipient in event.recipients:
-                state.correspondents.setdefault(recipient, Correspondent()).sent += 1
+            _count_sent(state, event)
         case DocumentWritten():
             state.used = max(0, state.used + event.size - event.replaced)
         case InterestShown():
@@ -451,6 +464,14 @@ def evolve(state: Mailbox, event: Event) -> Mailbox:
         case _:
             pass
     return state
+
+
+def _count_sent(state: Mailbox, event: MessageSent) -> None:
+    state.used += event.size
+    for recipient in event.recipients:
+        state.correspondents.setdefault(recipient, Correspondent()).sent += 1
+    state.sent_today = state.sent_on(event.sent_at) + 1
+    state.sent_day = event.sent_at // DAY_MS
 
 
 _COUNTED = frozenset((Reason.HANDSHAKE_ACCEPTED, Reason.HANDSHAKE_ACCEPTED_UNVERIFIED))

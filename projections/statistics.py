@@ -1,7 +1,7 @@
 """How much passed between whom, and what of it was read with interest (wire spec section 4.5).
 
-Counters stand under hashes of bare identifiers, as on the wire. An event that is to raise two counters
-finds them in two databases: those of one day are apart from those of all time.
+Counters stand under hashes of bare identifiers, as on the wire. What the owner sent is counted by the mailbox
+itself (`events.mailbox.Correspondent`): one message has many recipients, and an event changes one document.
 """
 
 from __future__ import annotations
@@ -13,16 +13,13 @@ import msgspec
 from events.account import AccountErased
 from events.errors import CorruptRecord
 from events.event import Recorded
-from events.identity import interest_key, sent_key, sent_per_day_key
+from events.identity import interest_key, sent_key
 from events.mailbox import STREAM, InterestShown, MessageFiled
 from projections.revision import computed
 from projections.view_store import Change, Document, Documents, Effect, Forget
 
 STATISTICS = "email_statistics"
-"""Counters of all time: `es:` and `esint:`."""
-
-DAILY = "email_statistics_daily"
-"""Counters of one day: `eds:`."""
+"""Counters: `es:` of messages, `esint:` of interest."""
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -90,26 +87,18 @@ def _count(stored: Document | None) -> int:
 
 
 class SenderStatistics:
-    """Answers what passed between an owner and a correspondent (email, address or DID)."""
+    """Answers what an owner got from a correspondent (email, address or DID)."""
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
 
     async def received(self, owner: str, sender: str) -> int:
         """Messages from the sender in the owner's mailbox."""
-        return await self._of(STATISTICS, sent_key(sender, owner))
-
-    async def sent(self, owner: str, recipient: str) -> int:
-        """Messages that the owner sent to the recipient."""
-        return await self._of(STATISTICS, sent_key(owner, recipient))
+        return await self._of(sent_key(sender, owner))
 
     async def interest(self, owner: str, sender: str) -> int:
         """Messages from the sender that the owner read with interest."""
-        return await self._of(STATISTICS, interest_key(sender, owner))
+        return await self._of(interest_key(sender, owner))
 
-    async def sent_by_day(self, owner: str, at: int) -> int:
-        """Messages that the owner sent on the UTC day of `at` (milliseconds)."""
-        return await self._of(DAILY, sent_per_day_key(owner, at))
-
-    async def _of(self, database: str, key: str) -> int:
-        return _count(await self._documents.get(database, key))
+    async def _of(self, key: str) -> int:
+        return _count(await self._documents.get(STATISTICS, key))

@@ -17,6 +17,7 @@ from events.destination import Destination
 from events.errors import InvalidInput, MailioError, NotFound
 from events.identity import normalise_domain
 from node.core import Core
+from node.discovery.peer_keys import key_history
 
 Arguments = Mapping[str, Any]
 Answer = dict[str, Any]
@@ -28,6 +29,9 @@ MAX_LISTED: Final = 1_000
 
 MAX_MATCHED: Final = 10_000
 """Deliveries that one `--destination` may mean."""
+
+MAX_KEYS: Final = 50
+"""Keys of one peer that are shown, the latest: it may change them every few hours for years."""
 
 STATES: Final = ("queued", "trying", "deferred", "held")
 
@@ -196,7 +200,7 @@ async def peers_list(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
 
 
 async def peers_show(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
-    """Show one destination with the last that happened to it."""
+    """Show one destination with the last that happened to it, and the keys that DNS gave for it so far."""
     domain = normalise_domain(_text(arguments, "domain"))
     counts = await _waiting(core)
     records = await core.log.stream(f"destination-{domain}")
@@ -205,7 +209,22 @@ async def peers_show(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
         | msgspec.to_builtins(one.event)
         for one in records[-20:]
     ]
-    yield await _peer(core, domain, *counts.get(domain, (0, 0))) | {"history": history}
+    peer = await _peer(core, domain, *counts.get(domain, (0, 0)))
+    yield peer | {"keys": await _keys(core, domain), "history": history}
+
+
+async def _keys(core: Core, domain: str) -> list[Answer]:
+    spans = (await key_history(core.log, domain))[-MAX_KEYS:]
+    return [
+        {
+            "publicKey": one.public_key,
+            "state": "gone" if one.gone_at else "live",
+            "seen": one.seen_at,
+            "gone": one.gone_at,
+            "dnssec": one.validated,
+        }
+        for one in spans
+    ]
 
 
 async def peers_retry(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:

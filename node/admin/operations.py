@@ -17,6 +17,7 @@ import msgspec
 from actors.messages import Inspect
 from events.account import DisableAccount, EnableAccount, SealInbound
 from events.errors import InvalidInput, NotFound
+from events.log.log import Origin
 from events.mailbox import Mailbox
 from node.accounts import Registration
 from node.admin import handshakes
@@ -26,6 +27,7 @@ from node.attestation import file_content
 from node.core import Core
 from node.crypto.base64_text import from_base64
 from node.key_rotation import key_list
+from node.levels import minimum_level, set_minimum_level
 from node.mime.summary import summarise
 from projections.directory import AccountEntry
 from projections.runner import Runner
@@ -96,6 +98,7 @@ async def account_show(core: Core, arguments: Arguments) -> AsyncIterator[Answer
         "usedBytes": await _used(core, entry.address),
         "quotaBytes": core.settings.node.quota_bytes,
         "sealInbound": (await core.accounts.state(entry.address)).seal_inbound,
+        "minimumLevel": await minimum_level(core.actors, entry.address),
     }
 
 
@@ -127,6 +130,14 @@ async def account_seal_inbound(core: Core, arguments: Arguments) -> AsyncIterato
         raise InvalidInput("on is true or false")
     await core.accounts.execute(entry.address, SealInbound(on), OPERATOR)
     yield {"address": entry.address, "sealInbound": on}
+
+
+async def account_minimum_level(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
+    """Let no handshake below a level open an account's inbox; counts when it answers."""
+    entry = await core.accounts.find(_text(arguments, "name"))
+    origin = Origin(actor=OPERATOR)
+    level = await set_minimum_level(core.actors, entry.address, _text(arguments, "level"), origin)
+    yield {"address": entry.address, "minimumLevel": level, "node": core.settings.handshakes.minimum_level}
 
 
 async def account_erase(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
@@ -292,6 +303,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "account.disable": account_disable,
     "account.enable": account_enable,
     "account.seal-inbound": account_seal_inbound,
+    "account.minimum-level": account_minimum_level,
     "account.erase": account_erase,
     "account.password": account_password,
     "account.import": account_import,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from events.account import ChangeProfile, SealInbound
+from events.consent import Level
 from events.errors import NotFound
 from node.api.mailboxes import Mailboxes
 from node.api.route import Auth, Call, Route, client
 from node.core import Core
+from node.levels import minimum_level, set_minimum_level
 from projections.directory import PROFILES, Profile
 
 
@@ -62,6 +64,13 @@ class Me(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_default
     created: int = 0
     what_to_share: str = ""
     seal_inbound: bool = False
+    minimum_level: Level = Level.NONE
+
+
+class Minimum(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The level below which a handshake does not open the inbox; the node may demand more."""
+
+    minimum_level: Level
 
 
 class Sealing(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -118,6 +127,16 @@ class ProfileRoutes:
                 auth=Auth.TOKEN,
                 refusals=(404,),
             ),
+            Route(
+                method="PUT",
+                path="/api/v1/user/minimumlevel",
+                summary="Let handshakes below a level no longer open the inbox",
+                tag="profile",
+                handler=self.demand,
+                body=Minimum,
+                answer=Minimum,
+                auth=Auth.TOKEN,
+            ),
         ]
 
     async def me(self, call: Call[None, None]) -> Me:
@@ -131,6 +150,7 @@ class ProfileRoutes:
             total_disk=self._core.settings.node.quota_bytes,
             used_disk=(await self._mailboxes.state(call.address)).used,
             seal_inbound=(await self._core.accounts.state(call.address)).seal_inbound,
+            minimum_level=await minimum_level(self._core.actors, call.address),
             **shown,
         )
 
@@ -147,6 +167,11 @@ class ProfileRoutes:
         await self._core.accounts.execute(
             call.address, SealInbound(call.body.seal_inbound), client(call.address)
         )
+        return call.body
+
+    async def demand(self, call: Call[None, Minimum]) -> Minimum:
+        """Demand a level of handshakes."""
+        await set_minimum_level(self._core.actors, call.address, call.body.minimum_level, call.origin)
         return call.body
 
     async def _saved(self, address: str) -> SavedProfile:

@@ -81,12 +81,12 @@ class StatisticsRoutes:
     async def of_sender(self, call: Call[SenderQuery, None]) -> EmailStatistics:
         """Read the counters."""
         counters, owner = self._core.sender_statistics, call.address
-        sender = bare(call.query.sender)
+        sender, mailbox = bare(call.query.sender), await self._mailboxes.state(owner)
         return EmailStatistics(
             received=await counters.received(owner, sender),
-            sent=await counters.sent(owner, sender),
+            sent=mailbox.sent_to(sender),
             interest=await counters.interest(owner, sender),
-            sent_by_day=await counters.sent_by_day(owner, self._core.clock.now()),
+            sent_by_day=mailbox.sent_on(self._core.clock.now()),
         )
 
     async def show_interest(self, call: Call[None, InterestRequest]) -> Interest:

@@ -1,7 +1,9 @@
 """Uploads and downloads by links that need no token, as from an object store (wire spec section 6.5).
 
-A link names one object of one user, one method and an end, and is sealed with a key of the node's: nobody can
-make one, or make another of it. The names that clients give are hashed and never used.
+A link names one object of one user, one method and an end, and is sealed by the node's own key: nobody can
+make one, or make another of it. It holds to its end across restarts and a change of keys, as long as the key
+that sealed it is a live one; a stolen key takes its links along. The names that clients give are hashed and
+never used.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from events.errors import Forbidden, InvalidInput, LimitExceeded
 from node.api.request_data import Text, read_bytes
 from node.api.route import Auth, Call, Route
 from node.core import Core
+from node.crypto.keys import SigningKeys
 from node.sync.uploads import OBJECTS, is_key
 
 LINK_MS: Final = 1_800_000
@@ -66,12 +69,18 @@ def object_key(name: str, at: int) -> str:
     return f"{digest}_{datetime.fromtimestamp(at / 1000, UTC):%Y%m%dt%H%M%S}"
 
 
+def link_seal(signer: SigningKeys, method: str, address: str, key: str, expires: int) -> str:
+    """Seal a link: its secret is a signature that nobody but the node can make, and which is never shown."""
+    secret = hashlib.sha256(b"object links\0" + signer.sign(b"object links")).digest()
+    text = f"{method}\n{address}\n{key}\n{expires}"
+    return hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()
+
+
 class UploadRoutes:
     """Routes of objects."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._secret = hashlib.sha256(b"object links\0" + core.keys.sign(b"object links")).digest()
 
     def routes(self) -> list[Route]:
         """Declare the routes."""
@@ -128,7 +137,7 @@ class UploadRoutes:
             if not is_key(key):
                 raise InvalidInput("invalid objectKey")
         expires = now + LINK_MS
-        seal = self._seal(query.method, call.address, key, expires)
+        seal = link_seal(self._core.keys, query.method, call.address, key, expires)
         place = f"{OBJECTS}{call.address}/{key}?expires={expires}&signature={seal}"
         return Link(f"{self._origin(call.request)}{place}")
 
@@ -137,15 +146,14 @@ class UploadRoutes:
         # Without a name of its own, the node is where the client has found it.
         return f"{request.scheme}://{request.host}" if domain == "localhost" else f"https://{domain}"
 
-    def _seal(self, method: str, address: str, key: str, expires: int) -> str:
-        text = f"{method}\n{address}\n{key}\n{expires}"
-        return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()
-
     def _admit(self, call: Call[LinkQuery, None], method: str) -> tuple[str, str]:
         """Return owner and key of a link that holds. Raises Forbidden, the same for every reason."""
         address, key, query = call.path("address").lower(), call.path("key"), call.query
-        seal = self._seal(method, address, key, query.expires)
-        good = hmac.compare_digest(seal.encode(), query.signature.encode(errors="replace"))
+        shown = query.signature.encode(errors="replace")
+        good = any(
+            hmac.compare_digest(link_seal(one, method, address, key, query.expires).encode(), shown)
+            for one in self._core.keys.signers
+        )
         if not good or query.expires < self._core.clock.now() or not is_key(key):
             raise Forbidden("the link does not hold")
         return address, key

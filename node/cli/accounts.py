@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from events.consent import Level
 from events.errors import InvalidInput, Misconfigured
 from node.cli.context import Context, context_of
 from node.cli.output import (
@@ -224,6 +225,27 @@ def seal_inbound(
         return
     what = "sealed to the owner's key" if answer["sealInbound"] else "stored as it comes"
     console.print(f"mail by SMTP to {answer['address']} is {what} from now on")
+
+
+@app.command(name="minimum-level")
+def minimum_level(
+    context: typer.Context,
+    name: Name,
+    level: Annotated[Level, typer.Argument(help="From the next mail on; `none` demands nothing.")],
+    as_json: Json = False,
+) -> None:
+    """Let handshakes of a lower level no longer open an account's inbox; their mail is kept in `handshake`.
+
+    The node's own minimum (`handshakes.minimum_level`) counts too: the higher of the two is demanded.
+
+    Example: mailio-node account minimum-level someone@alpha.example poh
+    """
+    answer = context_of(context).carry_out("account.minimum-level", {"name": name, "level": level.value})
+    if as_json:
+        print_json(answer)
+        return
+    owner, level, node = answer["address"], answer["minimumLevel"], answer["node"]
+    console.print(f"handshakes of {owner} count from level {level} on; the node demands {node}")
 
 
 @app.command()

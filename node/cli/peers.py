@@ -48,7 +48,7 @@ def _moment(at: int) -> str:
 
 @app.command()
 def show(context: typer.Context, domain: Domain, as_json: Json = False) -> None:
-    """Show one peer, and the last that happened to it.
+    """Show one peer: whether it answers, its keys as DNS has given them, and the last that happened to it.
 
     Example: mailio-node peers show mio.beta.example
     """
@@ -56,11 +56,18 @@ def show(context: typer.Context, domain: Domain, as_json: Json = False) -> None:
     if as_json:
         print_json(answer)
         return
-    history, figures = answer.pop("history"), answer.pop("sinceStart")
+    history, keys, figures = answer.pop("history"), answer.pop("keys"), answer.pop("sinceStart")
     answer |= {"until": _moment(answer["until"]), "oldest": _moment(answer["oldest"])}
     print_facts([*answer.items(), *((f"{name} since the start", count) for name, count in figures.items())])
+    spans = [(one["publicKey"], _span(one), "proven" if one["dnssec"] else "") for one in keys]
+    print_table(("key", "in DNS", "DNSSEC"), spans, "none of its keys was needed yet")
     rows = [(moment(one["at"]), one["type"], said(one), one["actor"]) for one in history]
     print_table(("time", "event", "what", "by"), rows, "nothing has gone wrong with it")
+
+
+def _span(key: dict[str, Any]) -> str:
+    end = f"to {moment(key['gone'])}" if key["gone"] else "on"
+    return f"from {moment(key['seen'])} {end}"
 
 
 @app.command()

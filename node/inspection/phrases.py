@@ -19,7 +19,13 @@ from events.account import (
     TokenRevoked,
 )
 from events.event import Erased, Event
-from events.handshake import HandshakeAccepted, HandshakeForgotten, HandshakeRequested, HandshakeRevoked
+from events.handshake import (
+    HandshakeAccepted,
+    HandshakeForgotten,
+    HandshakeRequested,
+    HandshakeRevoked,
+    MinimumLevelSet,
+)
 from events.mailbox import (
     Correspondent,
     DocumentWritten,
@@ -51,7 +57,7 @@ REASONS: Final[Mapping[Reason, str]] = {
         "the owner has let this sender in, but the message failed the check that it is from this sender"
     ),
     Reason.HANDSHAKE_LEVEL_TOO_LOW: (
-        "the owner has let this sender in, at a lower level of trust than this node demands"
+        "the owner has let this sender in, at a lower level of trust than owner and node demand"
     ),
     Reason.FREQUENCY_EXCEEDED: "the owner has agreed to fewer messages of this sender",
     Reason.CORRESPONDENT: "the owner has written to this sender before",
@@ -103,6 +109,8 @@ def phrase(event: Event, before: Mapping[str, Any] | None = None) -> str:
             return "folder removed"
         case HandshakeAccepted() | HandshakeRevoked() | HandshakeRequested() | HandshakeForgotten():
             return _handshake(event)
+        case MinimumLevelSet(level=level):
+            return f"handshakes open the inbox from level {level.value} on"
         case OfferRedeemed():
             return f"handshake offer used by {event.requester} for message {event.message}"
         case _:

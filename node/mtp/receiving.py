@@ -25,6 +25,7 @@ from events.errors import (
 )
 from events.event import Recorded
 from events.identity import web_did
+from events.log import failpoints
 from events.log.log import Clock, Log
 from events.mail import MailAccepted, Recipient, Turned
 from events.policy import Reason, Transport
@@ -102,6 +103,7 @@ class Messages:
         self._keys = keys
         self._domain = server_domain
 
+    @failpoints.after("receipt-signed")
     async def take(self, verified: Verified, client: str) -> bytes:
         """Keep a message, or what a notification says, and return the signed receipt.
 
@@ -161,6 +163,7 @@ class Messages:
                 raise
             return known
 
+    @failpoints.after("peer-message-admitted")
     async def _admit(
         self, message: DidCommMessage, author: str, size: int
     ) -> tuple[tuple[Recipient, ...], tuple[Turned, ...]]:

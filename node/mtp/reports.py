@@ -17,6 +17,7 @@ from events import delivery
 from events.attempt import RecipientStatus
 from events.delivery import DeliveryScheduled, Kind, NoteReport, delivery_id
 from events.identity import is_document_hash
+from events.log import failpoints
 from events.log.log import Clock, Log
 from node.discovery.domains import Domains
 from node.mtp.status import MtpStatus
@@ -44,6 +45,7 @@ class PeerReports:
         self._domains = domains
         self._clock = clock
 
+    @failpoints.after("report-recorded")
     async def record(self, peer: str, message_id: str, statuses: Sequence[MtpStatus]) -> None:
         """Keep what a peer says about a message that went to it; anything else is passed over.
 

@@ -19,6 +19,7 @@ from events.attempt import Addressee, Cause, Outcome, RecipientStatus, Verdict
 from events.delivery import Delivery, Kind
 from events.errors import Gone, InvalidInput, MailioError, NotFound
 from events.identity import Did, mailio_address, web_did
+from events.log import failpoints
 from events.log.log import Clock
 from node.crypto.base64_text import to_base64
 from node.crypto.keys import ServerKeys, SigningKeys
@@ -105,6 +106,7 @@ class Sender:
         self._domain = server_domain
         self._local = local
 
+    @failpoints.after("attempt-answered")
     async def carry(self, delivery: Delivery) -> Outcome:
         """Try once. A fault of this node is an outcome too: tried a few times, then told to the sender."""
         try:
@@ -127,10 +129,14 @@ class Sender:
         if isinstance(way, Outcome):
             return way
         outcome = Outcome(verdict=Verdict.DELIVERED, code=str(status.DELIVERED), text="message sent")
-        for endpoint in way.endpoints:
-            outcome = await self._posted(endpoint, message)
-            if outcome.verdict is not Verdict.DELIVERED:
-                break
+        try:
+            for endpoint in way.endpoints:
+                outcome = await self._posted(endpoint, message)
+                if outcome.verdict is not Verdict.DELIVERED:
+                    break
+        except MailioError as error:
+            # The addresses stay known: the peer may have the message, and report of them.
+            outcome = of_error(error)
         return msgspec.structs.replace(outcome, statuses=(*way.statuses, *outcome.statuses))
 
     async def _message(self, delivery: Delivery) -> DidCommMessage:

@@ -21,6 +21,7 @@ from events.attempt import Addressee
 from events.delivery import Cancel, DeliveryScheduled, Kind, delivery_id
 from events.errors import Conflict, Forbidden, InvalidInput, LimitExceeded, MailioError, NotFound
 from events.identity import Did, email_domain, normalise_domain, normalise_email, userdb_name, web_did
+from events.log import failpoints
 from events.log.log import Clock, Origin, Write
 from events.mailbox import Mailbox, SendMessage
 from node.mtp.envelope import SIGNATURE_SCHEME
@@ -236,6 +237,7 @@ class Sending:
 
     # Keeping
 
+    @failpoints.after("message-promised")
     async def _keep(self, address: str, prepared: Prepared, origin: Origin) -> None:
         """Store bodies, then append the message and its deliveries, all or nothing."""
         message, now = prepared.kept, self._clock.now()

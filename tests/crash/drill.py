@@ -22,7 +22,7 @@ from node.crypto.keys import UserKeys
 from node.rebuild import rebuild_aside
 from node.settings import Settings, load
 from tests.crash.checks import check
-from tests.crash.traffic import Book, Client, Sender, Traffic, Writer
+from tests.crash.traffic import SERVER, Book, Client, Correspondent, Sender, Traffic, Writer
 from tests.daemon import Daemon
 
 MAILBOXES = ("ann@alpha.example", "ben@alpha.example", "cid@alpha.example")
@@ -52,7 +52,7 @@ class Drill:
     """A node, its users, and all that was ever promised to them."""
 
     def __init__(self, folder: Path) -> None:
-        self.daemon = Daemon(folder)
+        self.daemon = Daemon(folder, node__server_domain=SERVER, delivery__first_seconds=0.2)
         self.settings = load(self.daemon.file).settings
         self.accounts: dict[str, dict[str, str]] = {}
         self.book = Book()
@@ -110,6 +110,7 @@ class Drill:
         run, smtp, http = self._strikes, self.daemon.smtp_port, self.daemon.http_port
         clients: list[Client] = [Sender(smtp, f"s{run}-{n}", MAILBOXES, size) for n in range(4)]
         clients += [Writer(http, f"w{run}-{n}", account) for n, account in enumerate(self.accounts.values())]
+        clients.append(Correspondent(http, f"c{run}", MAILBOXES[0], self.accounts))
         return Traffic(clients)
 
     def _open_accounts(self) -> None:
@@ -121,7 +122,11 @@ class Drill:
         self.daemon.start()
         took = time.monotonic() - began
         assert took < RESTART_SECONDS * slowness(took), f"the restart took {took:.1f} s"
-        self.daemon.wait_for(self.daemon.settled, "accepted mail is not filed")
+        self.daemon.wait_for(self._settled, "accepted mail is not filed")
+
+    def _settled(self) -> bool:
+        """Whether everything is filed, visible, delivered and reported."""
+        return self.daemon.settled() and not self.daemon.ask("queue.list")["total"] and self.daemon.settled()
 
     @property
     def _process(self) -> subprocess.Popen[bytes]:
@@ -164,12 +169,16 @@ async def _opened_accounts(settings: Settings) -> dict[str, dict[str, str]]:
     core = Core(settings)
     await core.start()
     try:
-        return {
-            email: _for_clients([answer async for answer in account_add(core, _new_account(email))][-1])
-            for email in MAILBOXES
-        }
+        return {email: await _opened_account(core, email) for email in MAILBOXES}
     finally:
         await core.close()
+
+
+async def _opened_account(core: Core, email: str) -> dict[str, str]:
+    new = _new_account(email)
+    account = _for_clients([answer async for answer in account_add(core, new)][-1])
+    key = base64.b64decode(new["signingKey"])
+    return account | {"token": core.accounts.issue_token(account["address"], key, f"drill of {email}")}
 
 
 def open_account(daemon: Daemon, email: str) -> dict[str, str]:

@@ -13,6 +13,9 @@ from typing import Any
 import msgspec
 
 ANSWER_SECONDS = 40.0
+PAUSE_SECONDS = 0.05
+SERVER = "mio.alpha.example"
+"""Name of the node under test, as in the DIDs of its users."""
 
 
 class Book(msgspec.Struct):
@@ -144,6 +147,52 @@ class Writer(Client):
         if response.status != 201:
             raise EOFError(f"{response.status}: {body!r}")
         self.book.promised(name, {(database, name)})
+
+
+class Correspondent(Client):
+    """A client that sends Mailio messages to the others on its node, which go the whole way but for the network.
+
+    It pauses after each, because one message is ten events.
+    """
+
+    def __init__(self, port: int, name: str, sender: str, accounts: dict[str, dict[str, str]]) -> None:
+        super().__init__(name)
+        self._port = port
+        self._token = accounts[sender]["token"]
+        self._to = {one: account["address"] for one, account in accounts.items() if one != sender}
+
+    def work(self) -> None:
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_SECONDS)
+        count = 0
+        while not self.enough.wait(PAUSE_SECONDS):
+            count += 1
+            self._send(connection, f"{self.name}-{count}")
+        connection.close()
+
+    def _send(self, connection: HTTPConnection, name: str) -> None:
+        names = {(one, name) for one in self._to}
+        headers = {"Authorization": self._token, "Content-Type": "application/json"}
+        self.book.tried |= names
+        connection.request("POST", "/api/v1/senddid", json.dumps(self._request(name)), headers)
+        response = connection.getresponse()
+        body: Any = response.read()
+        if response.status != 202:
+            raise EOFError(f"{response.status}: {body!r}")
+        self.book.promised(json.loads(body)["didCommId"], names)
+
+    def _request(self, name: str) -> dict[str, Any]:
+        kids = [f"did:web:{SERVER}#{address}" for address in self._to.values()]
+        named = [{"encrypted_key": "a2V5", "header": {"kid": kid}} for kid in kids]
+        sealed = {"aad": "YWFk", "ciphertext": "Yw", "iv": "aXY", "tag": "dGFn", "protected": "e30"}
+        message = {
+            "type": "application/didcomm-encrypted+json",
+            "createdTime": 1,
+            "intent": "message",
+            "to": kids,
+            "body": sealed | {"recipients": named},
+            "plainBodyBase64": base64.b64encode(json.dumps({"subject": name}).encode()).decode(),
+        }
+        return {"didCommMessage": message}
 
 
 class Traffic:

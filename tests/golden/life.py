@@ -36,6 +36,7 @@ from events.peer import PeerKeyGone, PeerKeySeen
 from node.accounts import Registration
 from node.cli.sending import with_crlf
 from node.crypto.handshakes import handshake_document, sign_handshake
+from node.levels import set_minimum_level
 from tests.golden.sending import Post
 from tests.integration.api.harness import DOMAIN, FACTS, PASSWORD, Node, User, database
 from tests.integration.archive.harness import bring_in, write_archive
@@ -191,6 +192,7 @@ class Life:
     async def _sealed(self) -> None:
         """Ben wants his mail sealed to his key; the raw message is then nobody's any more."""
         await self._core.accounts.execute(self.ben.address, SealInbound(on=True), "operator")
+        await set_minimum_level(self._core.actors, self.ben.address, "poh", Origin(actor="operator"))
         await self._accept(FRIEND, message(FRIEND, "for ben alone"), self.ben)
 
     async def _peers(self) -> None:

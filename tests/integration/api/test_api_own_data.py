@@ -18,6 +18,7 @@ from events.identity import handshake_id
 from events.log.log import Origin
 from events.mailbox import MAX_FOLDER_NAME, DocumentDraft, WriteDocuments
 from events.policy import Folder
+from node.admin.operations import OPERATIONS
 from node.api.mailboxes import Mailboxes, OwnerKeys
 from node.api.route import Auth
 from node.crypto.handshakes import handshake_document, sign_handshake
@@ -453,3 +454,17 @@ async def test_handshakes_are_verified_with_the_owners_registered_key(
     ):
         with pytest.raises(Forbidden):
             await verifier.verify(owner, ident, document)
+
+
+async def test_an_owner_demands_a_level_of_handshakes(node: Node, alice: User) -> None:
+    assert "minimumLevel" not in (await node.get("/api/v1/user/me", alice.token)).json
+    answer = await node.call("PUT", "/api/v1/user/minimumlevel", {"minimumLevel": "poh"}, token=alice.token)
+    assert answer.json == {"minimumLevel": "poh"}
+    assert (await node.get("/api/v1/user/me", alice.token)).json["minimumLevel"] == "poh"
+    odd = await node.call("PUT", "/api/v1/user/minimumlevel", {"minimumLevel": "all"}, token=alice.token)
+    assert odd.status == 400
+    shown = [one async for one in OPERATIONS["account.show"](node.core, {"name": alice.email})]
+    assert shown[-1]["minimumLevel"] == "poh"
+    arguments = {"name": alice.email, "level": "personal"}
+    (changed,) = [one async for one in OPERATIONS["account.minimum-level"](node.core, arguments)]
+    assert changed == {"address": alice.address, "minimumLevel": "personal", "node": "none"}

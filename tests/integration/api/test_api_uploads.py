@@ -10,6 +10,7 @@ import pytest
 
 from events.log.clock import VirtualClock
 from node.api.uploads import LINK_MS, object_key
+from node.crypto.keys import Stage
 from node.sync.uploads import is_key
 from tests.integration.api.harness import Node, User, running, settings_for
 
@@ -130,3 +131,28 @@ async def test_what_is_not_the_callers_can_not_be_deleted_or_got(node: Node, ali
         assert hers.status == 404
     async with node.http.get(await link(node, alice, key, "get")) as his:
         assert his.status == 200
+
+
+async def test_a_link_outlives_a_restart_and_a_change_of_keys(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path)
+    async with running(settings) as node:
+        alice = await node.user("alice")
+        place = await link(node, alice, "before the change")
+        for _ in range(3):
+            await node.core.rotation.rotate(force=True)
+        during = await link(node, alice, "after it")
+        assert await put(node, place) == 200
+    async with running(settings) as node:
+        assert node.core.keys.stage is Stage.SIGNING
+        assert [await put(node, one) for one in (place, during)] == [200, 200]
+
+
+async def test_the_links_of_a_stolen_key_hold_no_longer(node: Node, alice: User) -> None:
+    """Whoever has the key can make links to everybody's files."""
+    place = await link(node, alice, "a")
+    for _ in range(3):
+        await node.core.rotation.rotate(force=True)
+    await node.core.rotation.retire(stolen=True)
+    assert await put(node, place) == 403
+    alice.token = node.token(alice, "the login after that")
+    assert await put(node, await link(node, alice, "b")) == 200

@@ -12,13 +12,14 @@ from actors.messages import Consult, Execute, Inspect
 from actors.runtime.aggregate import fold
 from events import mailbox
 from events.consent import Consent, Level, SignupMinutes
-from events.errors import Forbidden, NotFound, TooFrequent
+from events.errors import Forbidden, InvalidInput, NotFound, TooFrequent
 from events.handshake import RecordHandshake, Terms
 from events.identity import handshake_id, web_did
 from events.log.log import Origin
 from events.mailbox import MessageFiled
 from events.policy import SET_ASIDE_MOST, Folder, Reason, Standing
 from node.core import Core
+from node.levels import minimum_level, set_minimum_level
 from node.settings import HandshakeSettings, NodeSettings, Settings
 from tests.integration.core.test_acceptance import FACTS, OWNER, Node, mail
 
@@ -289,6 +290,47 @@ async def test_a_handshake_below_the_nodes_level_does_not_open_the_inbox(tmp_pat
             assert (await owner.send(sender)).reason is reason
     finally:
         await owner.core.close()
+
+
+async def test_an_owner_may_demand_more_than_the_node_and_not_less(tmp_path: Path) -> None:
+    handshakes = HandshakeSettings(minimum_level=Level.RECAPTCHA)
+    owner = await opened(Settings(node=NodeSettings(data=tmp_path / "data"), handshakes=handshakes))
+    actors, origin = owner.core.actors, Origin(actor="test")
+    try:
+        await owner.terms("@beta.example", level="poh")
+        await owner.terms("none@beta.example")
+        for demanded, at_poh, at_none in (
+            ("personal", Reason.HANDSHAKE_LEVEL_TOO_LOW, Reason.HANDSHAKE_LEVEL_TOO_LOW),
+            ("poh", Reason.HANDSHAKE_ACCEPTED_UNVERIFIED, Reason.HANDSHAKE_LEVEL_TOO_LOW),
+            ("none", Reason.HANDSHAKE_ACCEPTED_UNVERIFIED, Reason.HANDSHAKE_LEVEL_TOO_LOW),
+        ):
+            await set_minimum_level(actors, owner.address, demanded, origin)
+            assert await minimum_level(actors, owner.address) == demanded
+            assert (await owner.send("poh@beta.example")).reason is at_poh
+            assert (await owner.send("none@beta.example")).reason is at_none
+        head = owner.core.log.head
+        await set_minimum_level(actors, owner.address, "none", origin)
+        assert owner.core.log.head == head, "what was so before is no event"
+        with pytest.raises(InvalidInput, match="one of none, recaptchaV3, poh, personal"):
+            await set_minimum_level(actors, owner.address, "friend", origin)
+    finally:
+        await owner.core.close()
+
+
+async def test_an_owners_minimum_outlives_a_restart_and_shuts_nobody_out_who_is_revoked_or_unknown(
+    settings: Settings,
+) -> None:
+    owner = await opened(settings)
+    await owner.terms("friend@beta.example")
+    await set_minimum_level(owner.core.actors, owner.address, "personal", Origin(actor="test"))
+    await owner.core.close()
+    again = Owner(Core(settings), owner.address)
+    await again.core.start()
+    try:
+        assert (await again.send("friend@beta.example")).reason is Reason.HANDSHAKE_LEVEL_TOO_LOW
+        assert (await again.send("stranger@beta.example")).reason is Reason.FIRST_CONTACT
+    finally:
+        await again.core.close()
 
 
 # What a stranger can find out, and what ever leaves the node

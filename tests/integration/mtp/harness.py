@@ -125,6 +125,10 @@ class Receiver:
         found = await self.node.core.views.stores["userdb"].documents_since(database(user), 0)
         return [json.loads(document.winner.body) for document in found]
 
+    async def kept(self) -> int:
+        """Messages for which the node has taken responsibility."""
+        return len(await self.node.core.log.read(0, types={"MailAccepted"}))
+
 
 @asynccontextmanager
 async def receiver(folder: Path, **mtp: Any) -> AsyncIterator[Receiver]:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from events.delivery import DeliveryDeferred, Phase
+from node.crypto.base64_text import to_base64
+from node.crypto.keys import SigningKeys
 from tests.integration.discovery.test_dns_command import _call
 from tests.integration.mtp import nodes
 from tests.integration.mtp.nodes import Place, until
@@ -97,6 +99,29 @@ async def test_an_operator_sees_peers_and_forgives_them(stopped: Place, command:
     code, out, _ = await command("peers", "list")
     assert (code, "closed" in out) == (0, True)
     assert (await command("peers", "retry", PEER))[0] == 0
+
+
+async def test_an_operator_sees_which_keys_a_peer_has_had_and_since_when(
+    stopped: Place, command: Command
+) -> None:
+    """A changed key is taken from DNS alone, and kept (issue: "accepted only from DNS, shown")."""
+    old, new = (to_base64(SigningKeys(bytes([one] * 32)).public_key) for one in (1, 2))
+    for key in (old, new):
+        stopped.world.zone = f'mailio._mailiokey.{PEER}. 300 IN TXT "v=MAILIO1; k=ed25519; p={key}"\n'
+        await stopped.start(opened=False)
+        await stopped.core.peer_keys.of(PEER)
+        await stopped.stop()
+    code, out, _ = await command("peers", "show", PEER, "--json")
+    assert code == 0
+    first, second = json.loads(out)["keys"]
+    assert (first["publicKey"], first["state"], bool(first["gone"])) == (old, "gone", True)
+    assert (second["publicKey"], second["state"], second["gone"]) == (new, "live", 0)
+    assert second["seen"] >= first["seen"]
+    code, out, _ = await command("peers", "show", PEER)
+    assert old in out
+    assert new in out
+    code, out, _ = await command("peers", "show", "mio.unknown.example")
+    assert (code, "none of its keys was needed yet" in out) == (0, True)
 
 
 async def test_mistakes_are_told_in_a_line(stopped: Place, command: Command) -> None:

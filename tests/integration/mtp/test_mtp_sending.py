@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -81,6 +82,21 @@ async def test_a_recipient_is_found_by_email_and_its_report_counts(world: World)
     assert (shown["recipient"], shown["destination"]) == (bob.email, "beta.example")
     assert shown["address"] == bob.address
     assert len(await beta.mail(bob)) == 1
+
+
+async def test_what_was_sent_is_counted_for_its_sender(world: World) -> None:
+    """Wire spec section 4.5: by recipient, whichever name is asked for, and by day."""
+    alpha, beta = world.places["alpha"], world.places["beta"]
+    alice, bob = await alpha.user("alice"), await beta.user("bob")
+    await confirmed(alpha, alice, await alpha.sent(alice, beta.did(bob)))
+    await confirmed(alpha, alice, await alpha.sent(alice, bob.email, kids=[beta.did(bob)]))
+    assert alpha.node is not None
+    for sender, count in ((beta.did(bob), 1), (bob.address, 1), (bob.email, 1), ("else@beta.example", 0)):
+        answer = await alpha.node.get(f"/api/v1/emailstatistics?sender={quote(sender)}", alice.token)
+        assert answer.json == {"received": 0, "sent": count, "interest": 0, "sentByDay": 2}
+    assert beta.node is not None
+    answer = await beta.node.get(f"/api/v1/emailstatistics?sender={alice.address}", bob.token)
+    assert answer.json == {"received": 2, "sent": 0, "interest": 0, "sentByDay": 0}
 
 
 async def test_an_email_that_nobody_has_fails_and_plain_mail_is_not_tried(world: World) -> None:

@@ -233,6 +233,34 @@ async def test_a_restart_in_the_middle_of_an_attempt_makes_it_again() -> None:
     assert (again.state("m1").phase, again.state("m1").attempts) == (Phase.DELIVERED, 2)
 
 
+async def test_a_node_that_stops_waits_for_no_peer() -> None:
+    """Attempts under way are broken off, so nothing comes back from them that an actor could wait for."""
+    node = await Node(first_seconds=3_600.0).open()
+    node.courier.hold["slow.example"] = asyncio.Event()
+    node.courier.answers["away.example"] = lambda _: DEAD
+    for place in ("slow.example", "away.example", "beta.example"):
+        await node.send(f"to-{place}", destination=place)
+    await node.outgoing.close()
+    async with asyncio.timeout(5):
+        await node.actors.drain()
+    again = await Node(node.log, node.clock).open()
+    assert again.courier.to("slow.example") == ["to-slow.example"]
+    assert again.courier.to("away.example") == again.courier.to("beta.example") == []
+
+
+async def test_an_end_that_came_just_before_a_stop_is_recorded() -> None:
+    node = await Node().open()
+    node.courier.hold["beta.example"] = asyncio.Event()
+    await node.send("m1")
+    node.courier.hold["beta.example"].set()
+    while not node.outgoing.outcomes:  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(0)
+    await node.outgoing.close()
+    async with asyncio.timeout(5):
+        await node.actors.drain()
+    assert node.state("m1").phase is Phase.DELIVERED
+
+
 async def test_a_restart_does_not_begin_by_dialling_the_dead() -> None:
     node = await Node(breaker_failures=1).open()
     node.courier.answers["beta.example"] = lambda _: DEAD
@@ -397,6 +425,48 @@ async def test_a_report_is_kept_for_a_recipient_only() -> None:
     assert node.state("m1").reported == {EVE: good}
 
 
+async def test_a_message_that_the_queue_showed_first_is_not_taken_in_again_when_the_actor_is_told() -> None:
+    """Its state would be the one of its promise: sent again, and deaf to what the peer reports."""
+    node = Node()
+    record = await node.promise("m1")
+    await node.open()
+    assert node.state("m1").phase is Phase.DELIVERED
+    for told in (React(record), ReactAll((record,))):
+        await node.actors.ask(KIND, "beta.example", told)
+        await node.settle()
+    good = RecipientStatus(address=EVE, code="2.0.0")
+    await ask(node, "m1", NoteReport(at=5, peer="beta.example", statuses=(good,)))
+    assert node.state("m1").reported == {EVE: good}
+    assert node.courier.to("beta.example") == ["m1"]
+
+
+async def test_a_message_of_which_the_actor_is_told_again_is_in_its_place_or_nowhere() -> None:
+    node = await Node().open()
+    node.courier.hold["beta.example"] = asyncio.Event()
+    first, second = [await node.promise(name) for name in ("m1", "m2")]
+    for _ in range(2):
+        await node.actors.ask(KIND, "beta.example", ReactAll((first, second)))
+        await node.settle()
+    node.courier.hold["beta.example"].set()
+    await node.settle()
+    await node.actors.ask(KIND, "beta.example", ReactAll((first, second)))
+    await node.settle()
+    assert node.courier.to("beta.example") == ["m1", "m2"]
+
+
+async def test_a_message_whose_receipt_was_lost_is_not_sent_again_once_its_peer_reports_it() -> None:
+    node = await Node().open()
+    node.courier.answers["beta.example"] = lambda _: DEAD
+    await node.send("m1", "m2")
+    node.courier.answers["beta.example"] = lambda _: RECEIVED
+    good = RecipientStatus(address=EVE, code="2.0.0", text="delivery confirmation")
+    state = await ask(node, "m1", NoteReport(at=5, peer="beta.example", statuses=(good,)))
+    assert state.phase is Phase.DELIVERED
+    await node.pass_time(HOUR)
+    assert node.courier.to("beta.example") == ["m1", "m2"], "the next one goes, this one does not"
+    assert node.state("m2").phase is Phase.DELIVERED
+
+
 async def test_a_filed_message_is_reported_to_its_sender_once() -> None:
     node = await Node().open()
     filed = MessageFiled(
@@ -407,6 +477,9 @@ async def test_a_filed_message_is_reported_to_its_sender_once() -> None:
     for _ in range(3):
         await node.actors.ask(KIND, "beta.example", React(record))
         await node.settle()
+    promise = next(one for one in node.log.records if isinstance(one.event, DeliveryScheduled))
+    await node.actors.ask(KIND, "beta.example", React(promise))
+    await node.settle()
     assert node.courier.to("beta.example") == ["theirs"]
     (state,) = node.queue.states().values()
     assert (state.kind, state.owner, state.addressees[0].did) == (Kind.REPORT, ALICE, filed.sender)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -293,7 +294,7 @@ def test_a_peer_that_has_spoken_of_every_recipient_has_the_message_though_its_re
     assert [type(one) for one in run(state, report(code=code))] == [DeliveryReported]
     assert not state.final, "of the other one nothing is known"
     told = run(state, report(OTHER.address))
-    assert [type(one) for one in told] == [DeliveryReported, MessageDelivered]
+    assert [type(one) for one in told] == [MessageDelivered, DeliveryReported]
     assert state.phase is Phase.DELIVERED
     assert state.server == "beta.example"
 
@@ -310,6 +311,20 @@ def test_a_report_says_nothing_about_a_recipient_whose_address_nobody_knows_yet(
     state = fresh(BOB, Addressee(email="eve@beta.example"))
     run(state, StartAttempt(0))
     assert [type(one) for one in run(state, report())] == [DeliveryReported]
+
+
+def test_by_email_a_report_counts_once_an_attempt_has_found_whose_address_that_is() -> None:
+    state = fresh(Addressee(email="bob@beta.example"), Addressee(email="nobody@beta.example"))
+    named = (
+        RecipientStatus(email="bob@beta.example", address=ADDRESS, code="2.0.0"),
+        RecipientStatus(email="nobody@beta.example", code="5.1.1"),
+    )
+    run(state, StartAttempt(0))
+    assert run(state, report()) == [], "nobody knows yet who that is"
+    run(state, conclude(1, 10, msgspec.structs.replace(DEAD, statuses=named)))
+    taken, _ = run(state, report())
+    assert isinstance(taken, MessageDelivered)
+    assert taken.statuses == named, "that one of them has no account is told too"
 
 
 @pytest.mark.parametrize(

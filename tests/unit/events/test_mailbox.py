@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.errors import Conflict, InvalidInput, LimitExceeded, MailboxFull, NotFound
+from events.identity import DAY_MS
 from events.mailbox import (
     MAX_FOLDER_NAME,
     MAX_FOLDERS,
@@ -16,6 +17,7 @@ from events.mailbox import (
     InterestShown,
     Mailbox,
     MessageFiled,
+    MessageSent,
     RemoveFolder,
     RenameFolder,
     ShowInterest,
@@ -152,3 +154,25 @@ def test_totals_agree_with_a_plain_sum(mails: list[tuple[str, int]]) -> None:
     assert sum(size for _, size in mails) <= state.used <= sum(size + 100 for _, size in mails)
     for sender in ("a@x.example", "b@x.example"):
         assert state.correspondent(sender).received == sum(1 for s, _ in mails if s == sender)
+
+
+def sent(*recipients: str, at: int) -> MessageSent:
+    return MessageSent(id="f" * 64, recipients=recipients, intent="message", sent_at=at)
+
+
+def test_what_was_sent_counts_for_each_recipient_and_once_for_the_day() -> None:
+    state, day = initial("0xowner"), 20_000 * DAY_MS
+    bob = "0x" + "b0" * 20
+    for event in (
+        sent(f"did:web:mio.beta.example#{bob}", "friend@beta.example", at=day),
+        sent(f"did:web:mio.gamma.example#{bob}", at=day + DAY_MS - 1),
+    ):
+        state = evolve(state, event)
+    assert (state.sent_to(bob), state.sent_to("friend@beta.example"), state.sent_to("0x" + "b1" * 20)) == (
+        2,
+        1,
+        0,
+    )
+    assert (state.sent_on(day + 5), state.sent_on(day + DAY_MS), state.sent_on(day - 1)) == (2, 0, 0)
+    state = evolve(state, sent("friend@beta.example", at=day + DAY_MS))
+    assert (state.sent_on(day + DAY_MS), state.sent_on(day)) == (1, 0)

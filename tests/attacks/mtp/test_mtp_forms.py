@@ -5,33 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import cbor2
-import pytest
 
 from node.crypto.did_documents import MESSAGING_PATH
 from tests.integration.api.harness import User
 from tests.integration.mtp import harness
 from tests.integration.mtp.harness import HERE, Peer, Receiver
-
-
-@pytest.fixture
-async def receiver(tmp_path: Path) -> AsyncIterator[Receiver]:
-    async with harness.receiver(tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
-async def alice(receiver: Receiver) -> User:
-    return await receiver.node.user("alice")
-
-
-async def kept(receiver: Receiver) -> int:
-    """Messages for which the node has taken responsibility."""
-    return len(await receiver.node.core.log.read(0, types={"MailAccepted"}))
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -92,7 +75,7 @@ async def test_cbor_that_is_deep_endless_doubled_or_none_although_it_is_signed(
     for cbor, status in BAD_CBOR:
         answer = await receiver.post(sealed(receiver.beta, payload, cbor))
         assert answer.status == status, cbor[:20]
-    assert not await kept(receiver)
+    assert not await receiver.kept()
 
 
 async def test_a_name_twice_in_signed_json_is_refused_whatever_it_says(
@@ -146,7 +129,7 @@ async def test_no_message_that_is_none_makes_the_node_fail(receiver: Receiver, a
     for changed in NO_MESSAGES:
         answer = await receiver.send(receiver.beta, receiver.beta.message(alice, **changed))
         assert answer.status == 400, changed
-    assert not await kept(receiver)
+    assert not await receiver.kept()
 
 
 # Too much

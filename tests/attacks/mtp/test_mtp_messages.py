@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +22,6 @@ from tests.servers.dns import Fault, dns_server
 
 NOT_SIGNED = {"error": "signature verification failed"}
 DAY = 86_400_000
-
-
-@pytest.fixture
-async def receiver(tmp_path: Path) -> AsyncIterator[Receiver]:
-    async with harness.receiver(tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
-async def alice(receiver: Receiver) -> User:
-    return await receiver.node.user("alice")
-
-
-async def kept(receiver: Receiver) -> int:
-    """Messages for which the node has taken responsibility."""
-    return len(await receiver.node.core.log.read(0, types={"MailAccepted"}))
 
 
 def envelope(receiver: Receiver, user: User) -> dict[str, Any]:
@@ -67,7 +51,7 @@ async def test_a_body_that_differs_from_the_signed_bytes(receiver: Receiver, ali
         change(body["didCommRequest"])
         answer = await receiver.post(json.dumps(body).encode())
         assert (answer.status, answer.json) == (400, NOT_SIGNED), body["didCommRequest"]
-    assert not await kept(receiver)
+    assert not await receiver.kept()
 
 
 async def test_a_blob_that_the_peer_has_signed_elsewhere(receiver: Receiver, alice: User) -> None:
@@ -87,7 +71,7 @@ async def test_another_domains_key(receiver: Receiver, alice: User) -> None:
     message = receiver.beta.message(alice)
     answer = await receiver.send(receiver.beta, message, keys=receiver.gamma.keys)
     assert (answer.status, answer.json) == (400, NOT_SIGNED)
-    assert not await kept(receiver)
+    assert not await receiver.kept()
 
 
 OTHER_AUTHORS = (
@@ -109,14 +93,14 @@ async def test_an_author_who_does_not_belong_to_the_signers_domain(receiver: Rec
         answer = await receiver.send(receiver.beta, receiver.beta.message(alice, **{"from": author}))
         assert answer.status == 403, author
         assert answer.json["message"] == "the author does not belong to the sender's domain"
-    assert not await kept(receiver)
+    assert not await receiver.kept()
 
 
 async def test_an_author_that_is_no_did(receiver: Receiver, alice: User) -> None:
     for author in ("alice", "did:web", "did::x", "#master", "did:web:\u0431\u0435\u0442\u0430#0x1"):
         answer = await receiver.send(receiver.beta, receiver.beta.message(alice, **{"from": author}))
         assert answer.status in {400, 403}, author
-    assert not await kept(receiver)
+    assert not await receiver.kept()
 
 
 NO_DOMAINS = (
@@ -190,7 +174,7 @@ async def test_a_replay_in_the_same_second_is_answered_alike_and_changes_nothing
     first = await receiver.post(body)
     answers = await asyncio.gather(*(receiver.post(body) for _ in range(10)))
     assert {answer.body for answer in answers} == {first.body}
-    assert await kept(receiver) == len(await receiver.filed()) == 1
+    assert await receiver.kept() == len(await receiver.filed()) == 1
 
 
 async def test_many_copies_at_the_same_moment_are_kept_once(receiver: Receiver, alice: User) -> None:
@@ -198,7 +182,7 @@ async def test_many_copies_at_the_same_moment_are_kept_once(receiver: Receiver, 
     answers = await asyncio.gather(*(receiver.post(body) for _ in range(20)))
     assert {answer.status for answer in answers} == {202}
     assert len({answer.body for answer in answers}) == 1
-    assert await kept(receiver) == len(await receiver.filed()) == 1
+    assert await receiver.kept() == len(await receiver.filed()) == 1
 
 
 async def test_a_replay_on_the_next_day_and_after_a_restart(tmp_path: Path) -> None:
@@ -220,7 +204,7 @@ async def test_a_replay_on_the_next_day_and_after_a_restart(tmp_path: Path) -> N
         clock.set(harness.START)
         async with harness.received(tmp_path, dns, clock) as receiver:
             receiver.receipt(await receiver.post(body))
-            assert await kept(receiver) == len(await receiver.filed()) == 1
+            assert await receiver.kept() == len(await receiver.filed()) == 1
 
 
 async def test_a_replay_through_another_peer(receiver: Receiver, alice: User) -> None:
@@ -232,7 +216,7 @@ async def test_a_replay_through_another_peer(receiver: Receiver, alice: User) ->
     body = json.loads(receiver.beta.signed(message, receiver.clock.now()))
     answer = await receiver.post(json.dumps({**body, "senderDomain": GAMMA}).encode())
     assert (answer.status, answer.json) == (400, NOT_SIGNED)
-    assert await kept(receiver) == 1
+    assert await receiver.kept() == 1
 
 
 async def test_stale_and_future_timestamps(receiver: Receiver, alice: User) -> None:
@@ -242,7 +226,7 @@ async def test_stale_and_future_timestamps(receiver: Receiver, alice: User) -> N
         assert (answer.status, answer.json["message"]) == (400, "the request is not current: make it anew"), (
             off
         )
-    assert not await kept(receiver)
+    assert not await receiver.kept()
 
 
 async def test_a_clock_that_is_some_minutes_off_is_no_attack(receiver: Receiver, alice: User) -> None:
@@ -273,7 +257,7 @@ async def test_other_content_under_a_known_id_of_the_same_peer(receiver: Receive
             409,
             "another message of this id was received before",
         )
-    assert await kept(receiver) == 1
+    assert await receiver.kept() == 1
 
 
 async def test_a_handshake_planted_by_a_chosen_message_id(receiver: Receiver, alice: User) -> None:
@@ -339,7 +323,7 @@ async def test_a_message_to_somebody_who_was_erased_since_is_not_kept_again(
     await receiver.node.core.erasure.erase(alice.address, "test", "test")
     again = await receiver.send(receiver.beta, message)
     assert (again.status, again.body) == (202, first.body)
-    assert await kept(receiver) == 1
+    assert await receiver.kept() == 1
     (record,) = await receiver.node.core.log.read(0, types={"MailAccepted"})
     assert not isinstance(record.event, MailAccepted)
 
@@ -361,7 +345,7 @@ async def test_no_receipt_is_given_while_the_disk_fails_and_the_same_message_is_
             answer = await receiver.send(receiver.beta, message)
             assert (answer.status, answer.json) == (503, {"code": 503, "message": "the disk is full"})
             assert answer.headers["Retry-After"]
-    assert not await kept(receiver)
+    assert not await receiver.kept()
     receiver.receipt(await receiver.send(receiver.beta, message))
     assert len(await receiver.filed()) == 1
 

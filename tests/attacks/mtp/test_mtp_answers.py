@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from aiohttp import web
 
 from events.attempt import Cause
 from events.delivery import Delivery, DeliveryDeferred, DeliveryFailed, Phase
+from node.core import DRAIN_SECONDS
 from node.crypto.keys import ServerKeys
+from node.mtp.status import MtpStatus
 from tests.integration.api.harness import User
 from tests.integration.mtp import nodes
 from tests.integration.mtp.nodes import Place, World, free_port, until
@@ -191,6 +194,25 @@ async def test_a_peer_that_never_answers_times_out_and_opens_the_breaker(attack:
     assert (deferred.cause, deferred.code) == (Cause.UNREACHABLE, "4.4.1")
 
 
+async def test_a_peer_that_answers_a_byte_at_a_time_is_left(attack: Attack) -> None:
+    """Each byte comes in good time, the whole never would."""
+
+    async def trickle(peer: ScriptedPeer, request: web.Request, body: bytes) -> web.StreamResponse:
+        response = web.StreamResponse(status=202, headers={"Content-Length": "10000"})
+        await response.prepare(request)
+        with suppress(ConnectionError):
+            while not peer.released.is_set():
+                await response.write(b" ")
+                await asyncio.sleep(0.01)
+        return response
+
+    attack.peer.answer = trickle
+    ident = await attack.send()
+    assert (await attack.deferred(ident)).cause is Cause.UNREACHABLE
+    attack.peer.answer = receipt_of
+    await attack.delivered(ident)
+
+
 async def test_a_peer_that_stops_in_the_middle_is_tried_again(attack: Attack) -> None:
     async def half(peer: ScriptedPeer, request: web.Request, body: bytes) -> web.StreamResponse:
         response = web.StreamResponse(status=202, headers={"Content-Length": "1000"})
@@ -247,3 +269,43 @@ async def test_a_receipt_that_was_lost_costs_a_second_request_and_nothing_else(a
     ident = await attack.send()
     await attack.delivered(ident)
     assert attack.peer.came == [ident, ident]
+
+
+async def test_a_receipt_that_is_always_lost_is_made_up_for_by_the_report(attack: Attack) -> None:
+    def lose(peer: ScriptedPeer, request: web.Request, body: bytes) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.close()
+        return web.Response()
+
+    attack.peer.answer = lose
+    ident = await attack.send()
+    await attack.deferred(ident)
+    said = [MtpStatus(2, 0, 0, "delivery confirmation", attack.peer.user.address)]
+    await attack.alpha.core.reports.record(PEER, ident, said)
+    assert (await attack.state(ident)).phase is Phase.DELIVERED
+    asked = attack.peer.requests
+    await attack.alpha.core.reports.record(PEER, ident, said)
+    await attack.alpha.core.views.reached("userdb", attack.alpha.core.log.head)
+    (shown,) = await attack.alpha.recipients(attack.alice, ident)
+    assert (shown["state"], shown["confirmed"], shown["code"]) == ("delivered", True, "2.0.0")
+    assert await attack.alpha.core.federation.queue.destinations() == []
+    assert attack.peer.requests == asked
+
+
+async def test_a_node_stops_at_once_whatever_its_peers_are_doing(attack: Attack) -> None:
+    """One is slow in the middle of its answer, one is waited for, one has a name that nobody answers for."""
+
+    async def half(peer: ScriptedPeer, request: web.Request, body: bytes) -> web.StreamResponse:
+        response = web.StreamResponse(status=202, headers={"Content-Length": "1000"})
+        await response.prepare(request)
+        await response.write(b"{")
+        await peer.released.wait()
+        return response
+
+    attack.peer.answer = half
+    await attack.send()
+    await attack.alpha.sent(attack.alice, f"did:web:mio.away.example#0x{'ab' * 20}", "who@nobody.example")
+    await until(lambda: attack.peer.requests)
+    began = asyncio.get_running_loop().time()
+    await attack.alpha.stop()
+    assert asyncio.get_running_loop().time() - began < DRAIN_SECONDS / 2
