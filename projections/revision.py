@@ -134,6 +134,15 @@ def _unpacked(generation: int, digest: bytes) -> str:
     return f"{generation}-{digest.hex() if len(digest) == 16 else _text(digest)}"
 
 
+def encoded_first(rev: str, deleted: bool) -> bytes:
+    """Pack the tree of a document with one revision, as `RevisionTree.encode` does, without making it.
+
+    Raises InvalidInput when the revision is malformed.
+    """
+    generation, digest = parse(rev)
+    return _encode(((generation, deleted, (_packed(digest),), False),))
+
+
 class RevisionTree:
     """The known revisions of a document: an immutable value; `merge` gives a new tree.
 

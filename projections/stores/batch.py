@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from events.errors import InvalidInput
 from events.log import failpoints
-from projections.revision import Outcome, RevisionTree
+from projections.revision import Outcome, RevisionTree, encoded_first
 from projections.stores.rows import content_bytes, indexed, packed, unpacked
 from projections.view_store import Change, Forget, Revision
 
@@ -23,8 +23,17 @@ class Counters(msgspec.Struct):
     deleted_count: int = 0
     used_bytes: int = 0
 
+    def row(self) -> tuple[int, ...]:
+        """Return the values of `COUNT`."""
+        return self.update_seq, self.doc_count, self.deleted_count, self.used_bytes, self.number
 
-class _Stored(NamedTuple):
+
+COUNT: Final = (
+    "UPDATE database SET update_seq = ?, doc_count = ?, deleted_count = ?, used_bytes = ? WHERE number = ?"
+)
+
+
+class Stored(NamedTuple):
     """What must be known of a stored document to add a revision."""
 
     number: int
@@ -33,6 +42,18 @@ class _Stored(NamedTuple):
     deleted: bool
     losers: int
     used: int
+
+
+Row = tuple[Any, ...]
+"""A document's columns as `INSERT` wants them; its number first, None for the next one."""
+
+INSERT: Final = (
+    "INSERT INTO document (number, database, id, seq, deleted, losers, folder, created, unread, tree, "
+    "attachments, body) VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?)"
+)
+
+STORED: Final = "SELECT number, seq, tree, deleted, losers, length(body), attachments FROM document WHERE "
+"""Columns for `Batch._read`."""
 
 
 class Batch:
@@ -103,13 +124,7 @@ class Batch:
     @failpoints.after("view-inserted")
     def finish(self, checkpoint: int, schema: int) -> frozenset[str]:
         """Write counters, checkpoint and schema; return the names of the databases that changed."""
-        for name in self._changed & self._databases.keys():
-            row = self._databases[name]
-            self._sql(
-                "UPDATE database SET update_seq = ?, doc_count = ?, deleted_count = ?, used_bytes = ? "
-                "WHERE number = ?",
-                (row.update_seq, row.doc_count, row.deleted_count, row.used_bytes, row.number),
-            )
+        self._settle()
         # A batch that is repeated must not take the checkpoint back.
         for member, value in (("checkpoint", checkpoint), ("schema", schema)):
             self._sql(
@@ -118,6 +133,11 @@ class Batch:
                 (member, value),
             )
         return frozenset(self._changed)
+
+    def _settle(self) -> None:
+        """Write the counters of the databases that changed."""
+        for name in self._changed & self._databases.keys():
+            self._sql(COUNT, self._databases[name].row())
 
     def _database(self, name: str) -> Counters:
         known = self._databases.get(name)
@@ -139,34 +159,38 @@ class Batch:
         )
         return cursor.lastrowid or 0
 
-    def _stored(self, database: int, id: str) -> _Stored | None:  # noqa: A002 - CouchDB's word
-        row = self._sql(
-            "SELECT number, seq, tree, deleted, losers, length(body), attachments FROM document "
-            "WHERE database = ? AND id = ?",
-            (database, id),
-        ).fetchone()
-        if row is None:
-            return None
+    def _stored(self, database: int, id: str) -> Stored | None:  # noqa: A002 - CouchDB's word
+        row = self._sql(f"{STORED} database = ? AND id = ?", (database, id)).fetchone()
+        return self._read(row) if row else None
+
+    @staticmethod
+    def _read(row: Row) -> Stored:
         number, seq, tree, deleted, losers, length, attachments = row
         used = content_bytes(length, unpacked(attachments))
-        return _Stored(number, seq, RevisionTree.decode(tree), bool(deleted), losers, used)
+        return Stored(number, seq, RevisionTree.decode(tree), bool(deleted), losers, used)
 
     def _insert(self, database: Counters, change: Change) -> None:
-        tree, _ = RevisionTree().merge(change.revisions, change.deleted, self._revs_limit)
         index = indexed(change.body, change.deleted)
-        self._sql(
-            "INSERT INTO document (database, id, seq, deleted, losers, folder, created, unread, tree, "
-            "attachments, body) VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?)",
+        self._add(
             (
-                database.number, change.id, change.seq, change.deleted, index.folder, index.created,
-                index.unread, tree.encode(), packed(change.attachments), change.body,
-            ),
+                None, database.number, change.id, change.seq, change.deleted, index.folder, index.created,
+                index.unread, self._first_tree(change), packed(change.attachments), change.body,
+            )
         )  # fmt: skip
         self._count(database, change.deleted, 1)
         database.used_bytes += content_bytes(len(change.body), change.attachments)
         self._advance(database, change)
 
-    def _update(self, database: Counters, stored: _Stored, change: Change) -> None:
+    def _first_tree(self, change: Change) -> bytes:
+        if len(change.revisions) == 1:
+            return encoded_first(change.revisions[0], change.deleted)
+        return RevisionTree().merge(change.revisions, change.deleted, self._revs_limit)[0].encode()
+
+    def _add(self, row: Row) -> None:
+        """Write the row of a new document."""
+        self._sql(INSERT, row)
+
+    def _update(self, database: Counters, stored: Stored, change: Change) -> None:
         # Delivered again after its revision was forgotten: as a new branch it would be a conflict.
         if change.seq <= stored.seq and stored.tree.may_have_forgotten(change.revisions[0]):
             return
@@ -193,7 +217,7 @@ class Batch:
             self._advance(database, change)
         self._changed.add(change.database)
 
-    def _contents(self, stored: _Stored) -> dict[str, Revision]:
+    def _contents(self, stored: Stored) -> dict[str, Revision]:
         """Content of every leaf that is stored now."""
         rows = self._sql(
             "SELECT ?, deleted, attachments, body FROM document WHERE number = ? "

@@ -1,7 +1,8 @@
 """A store that is built aside: nobody reads it yet, and whoever is interrupted begins anew.
 
-So it needs neither a write-ahead log nor syncs, which are half of what writing costs. While it is being
-built its file says so, and nothing opens it; `close` syncs it and makes it a store like any other.
+So it needs neither a write-ahead log nor syncs, which are half of what writing costs, nor indexes until all
+is there (`projections.stores.loading`). While it is being built its file says so, and nothing opens it;
+`close` completes and syncs it and makes it a store like any other.
 """
 
 from __future__ import annotations
@@ -11,33 +12,31 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from projections.stores.batch import Batch
 from projections.stores.embedded import EmbeddedStore
+from projections.stores.loading import IndexesNeeded, Load, LoadingBatch
 from projections.stores.schema import APPLICATION_ID, BUILDING_ID, errors_of
-from projections.view_store import Change, Document, Effect
+from projections.view_store import Document, Effect
 
-CACHE_KIB: Final = 32 * 1024
-"""Page cache: the indexes of some hundred thousand documents, whose ids come in no order."""
+CACHE_KIB: Final = 16 * 1024
+"""Page cache: rows are written once, to the end of the file; updates come to those of busy documents."""
 
-
-KNOWN_IDS: Final = 2_000_000
-"""Documents whose ids are remembered, by 60 bytes each; in a larger store all are looked for."""
+KNOWN_DOCUMENTS: Final = 1_000_000
+"""Documents that memory keeps the places of, by some 130 bytes each; with more, the indexes are made then."""
 
 
 class BuildingStore(EmbeddedStore):
     """An `EmbeddedStore` for the one task that builds it. Readers and writer share a connection.
 
-    What was written is remembered by a hash of its id: most documents that a view asks for are new.
+    Asked for anything but documents by their ids, it makes its indexes first, which takes seconds.
     """
 
     def _connect(self) -> None:
         super()._connect()
-        self._ids: set[int] | None = set()
         self._reader.close()
         self._reader = self._writer
-        if self._writer.execute("SELECT EXISTS (SELECT 1 FROM document)").fetchone() != (0,):
-            self._ids = None
         for pragma in (
             "main.locking_mode = EXCLUSIVE",
             "journal_mode = MEMORY",
@@ -46,21 +45,55 @@ class BuildingStore(EmbeddedStore):
             f"application_id = {BUILDING_ID}",
         ):
             self._writer.execute(f"PRAGMA {pragma}").fetchall()
+        self._load: Load | None = None
+        (begun,) = self._writer.execute("SELECT EXISTS (SELECT 1 FROM document)").fetchone()
+        self._is_empty = not begun
 
     async def get(self, database: str, id: str) -> Document | None:  # noqa: A002 - CouchDB's word
         """Return the document (also one whose winner is deleted), or None if it never was."""
-        if self._ids is not None and hash((database, id)) not in self._ids:
-            return None
+        if self._load is not None and (database, id) not in self._known:
+            try:
+                with errors_of(self._path):
+                    found = self._load.get(database, id)
+            except IndexesNeeded:
+                self._end_load()
+            else:
+                if found is not None:
+                    self._remember(found, database)
+                return found
         return await super().get(database, id)
+
+    def _rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        self._end_load()
+        return super()._rows(sql, *values)
 
     async def write(self, changes: Sequence[Effect], checkpoint: int, schema: int) -> None:
         """Add all changes and move the checkpoint: see `EmbeddedStore.write`."""
-        await super().write(changes, checkpoint, schema)
-        if self._ids is not None:
-            written = (change for change in changes if isinstance(change, Change))
-            self._ids.update(hash((change.database, change.id)) for change in written)
-            if len(self._ids) > KNOWN_IDS:
-                self._ids = None
+        if self._is_empty:
+            self._is_empty = False
+            with errors_of(self._path):
+                self._load = Load(self._writer)
+        try:
+            await super().write(changes, checkpoint, schema)
+        except IndexesNeeded:
+            self._end_load()
+            await super().write(changes, checkpoint, schema)
+        if self._load is not None:
+            self._load.keep(self._batched)
+            if len(self._load) > KNOWN_DOCUMENTS:
+                self._end_load()
+
+    def _batch(self, connection: sqlite3.Connection) -> Batch:
+        if self._load is None:
+            return super()._batch(connection)
+        self._batched = LoadingBatch(connection, self._revs_limit, self._load)
+        return self._batched
+
+    def _end_load(self) -> None:
+        load, self._load = self._load, None
+        if load is not None:
+            with errors_of(self._path):
+                load.end()
 
     async def _commit(self, size: int) -> None:
         self._writer.execute("COMMIT")
@@ -68,11 +101,13 @@ class BuildingStore(EmbeddedStore):
     @contextmanager
     def _scanning(self) -> Iterator[sqlite3.Connection]:
         """Give the one connection: nobody else gets at the file."""
+        self._end_load()
         yield self._writer
 
     async def close(self) -> None:
-        """Sync the file, let it be opened by others, release it."""
+        """Complete and sync the file, let it be opened by others, release it."""
         if not self._closed:
+            self._end_load()
             with errors_of(self._path):
                 await self._in_thread(_finish, self._writer, self._path)
         await super().close()

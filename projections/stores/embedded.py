@@ -127,7 +127,7 @@ class EmbeddedStore(StoreReader):
         try:
             size = sum(map(_bytes, changes))
             async with self._transaction(size) as connection:
-                batch = Batch(connection, self._revs_limit)
+                batch = self._batch(connection)
                 for count, change in enumerate(changes, 1):
                     if isinstance(change, Forget):
                         batch.forget(change)
@@ -144,6 +144,10 @@ class EmbeddedStore(StoreReader):
                 else:
                     self._known.pop((change.database, change.id), None)
             self._waiting.wake(changed)
+
+    def _batch(self, connection: sqlite3.Connection) -> Batch:
+        """Begin the changes of one transaction."""
+        return Batch(connection, self._revs_limit)
 
     async def put_local(
         self,

@@ -34,6 +34,17 @@ WAL_BYTES: Final = 32 * 1024 * 1024
 BUSY_SECONDS: Final = 10.0
 """How long to wait for a lock that another process holds (a backup, a reader at its first page)."""
 
+INDEXES: Final = {
+    "document_id": "CREATE UNIQUE INDEX document_id ON document (database, id)",
+    "document_seq": "CREATE UNIQUE INDEX document_seq ON document (database, seq)",
+    # The clients' `client-folder-created-desc-index` (wire spec section 6.1); `unread` for the counts.
+    "document_folder": """
+    CREATE INDEX document_folder ON document (database, folder DESC, created DESC, id DESC, unread)
+        WHERE folder IS NOT NULL
+    """,
+}
+"""Ways to the documents of a database, by name."""
+
 _TABLES: Final = (
     """
     CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID
@@ -53,13 +64,7 @@ _TABLES: Final = (
         tree BLOB NOT NULL, attachments BLOB, body BLOB NOT NULL
     )
     """,
-    "CREATE UNIQUE INDEX document_id ON document (database, id)",
-    "CREATE UNIQUE INDEX document_seq ON document (database, seq)",
-    # The clients' `client-folder-created-desc-index` (wire spec section 6.1); `unread` for the counts.
-    """
-    CREATE INDEX document_folder ON document (database, folder DESC, created DESC, id DESC, unread)
-        WHERE folder IS NOT NULL
-    """,
+    *INDEXES.values(),
     # Content of the leaves that did not win.
     """
     CREATE TABLE loser (

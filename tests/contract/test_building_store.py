@@ -45,7 +45,7 @@ async def test_a_batch_that_is_refused_leaves_nothing_in_a_store_that_is_being_b
 async def test_documents_are_found_while_they_are_built_and_when_building_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    monkeypatch.setattr(building, "KNOWN_IDS", most)
+    monkeypatch.setattr(building, "KNOWN_DOCUMENTS", most)
     for first in (1, 3):
         store = BuildingStore.open(tmp_path / "userdb.sqlite")
         assert (await store.get(DATABASE, "d1") is None) == (first == 1)

@@ -1,0 +1,141 @@
+"""Filling a new store: rows first, the indexes when all rows are there.
+
+A row goes to the end of its table; put into three indexes at once, whose keys come in no order, it costs
+three times as much. Until the indexes are made, memory knows where each document is and what each database
+counts. Whatever needs an index raises `IndexesNeeded`: then they are made, and the store goes on as any other.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from copy import copy
+from typing import Final
+
+from events.errors import InvalidInput
+from projections.stores.batch import COUNT, INSERT, STORED, Batch, Counters, Row, Stored
+from projections.stores.rows import DOCUMENT, document
+from projections.stores.schema import INDEXES
+from projections.view_store import Change, Document, Forget
+
+_BY_NUMBER: Final = f"SELECT {DOCUMENT} FROM document d WHERE d.number = ? AND d.database = ? AND d.id = ?"  # noqa: S608 - constants
+
+
+class IndexesNeeded(Exception):
+    """Something can't be done, or not in reasonable time, before the indexes are made."""
+
+
+class Load:
+    """What is known of a store's committed rows while it has no indexes. `len` is the number of documents."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """Drop the indexes of an empty store."""
+        self._connection = connection
+        self.numbers: dict[int, int] = {}
+        self.databases: dict[str, Counters] = {}
+        for name in INDEXES:
+            connection.execute(f"DROP INDEX {name}")
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def get(self, database: str, id: str) -> Document | None:  # noqa: A002 - CouchDB's word
+        """Return a document, None if it never was. Raises IndexesNeeded, sqlite3.Error."""
+        counters = self.databases.get(database)
+        if counters is None or (number := self.numbers.get(_key(counters.number, id))) is None:
+            return None
+        row = self._connection.execute(_BY_NUMBER, (number, counters.number, id)).fetchone()
+        if row is None:
+            raise IndexesNeeded
+        return document(row)
+
+    def keep(self, batch: LoadingBatch) -> None:
+        """Take in what a batch did that was committed."""
+        self.numbers.update(batch.numbers)
+        self.databases.update(batch.databases)
+
+    def end(self) -> None:
+        """Write the counters and make the indexes."""
+        self.numbers.clear()
+        with closing(self._connection.cursor()) as cursor:
+            cursor.execute("BEGIN")
+            cursor.executemany(COUNT, map(Counters.row, self.databases.values()))
+            for statement in INDEXES.values():
+                cursor.execute(statement)
+            cursor.execute("COMMIT")
+
+
+def _key(database: int, id: str) -> int:  # noqa: A002 - CouchDB's word
+    """Name a document in 60 bits. That two have the same key is noticed, and cured by the indexes."""
+    return hash((database, id))
+
+
+class LoadingBatch(Batch):
+    """Adds changes to a store without indexes. What it learns is the load's once it is committed.
+
+    Sequence numbers of a database must ascend, as they do where events are taken in their order: no index
+    could refuse a second one.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, revs_limit: int, load: Load) -> None:
+        """Begin a transaction's work."""
+        super().__init__(connection, revs_limit)
+        self._insert_all = connection.executemany
+        self._load = load
+        self._rows: list[Row] = []
+        self._committed = len(load)
+        self.numbers: dict[int, int] = {}
+
+    @property
+    def databases(self) -> dict[str, Counters]:
+        """The counters of all databases that were looked at."""
+        return self._databases
+
+    def add(self, change: Change) -> None:
+        """See `Batch.add`. Raises IndexesNeeded."""
+        if change.seq <= self._database(change.database).update_seq:
+            raise IndexesNeeded
+        super().add(change)
+
+    def forget(self, forget: Forget) -> None:
+        """Raises IndexesNeeded, unless there is nothing to forget."""
+        if forget.database in self._databases or forget.database in self._load.databases:
+            raise IndexesNeeded
+
+    def _database(self, name: str) -> Counters:
+        known = self._databases.get(name)
+        if known is None:
+            kept = self._load.databases.get(name)
+            known = self._databases[name] = copy(kept) if kept else Counters(self._new_database(name))
+        return known
+
+    def _stored(self, database: int, id: str) -> Stored | None:  # noqa: A002 - CouchDB's word
+        key = _key(database, id)
+        number = self.numbers.get(key) or self._load.numbers.get(key)
+        if number is None:
+            return None
+        if number > self._committed:
+            self._write_rows()
+        row = self._sql(f"{STORED} number = ? AND database = ? AND id = ?", (number, database, id)).fetchone()
+        if row is None:
+            raise IndexesNeeded
+        return self._read(row)
+
+    def _add(self, row: Row) -> None:
+        _, database, id_, *_ = row
+        number = self._committed + len(self.numbers) + 1
+        self.numbers[_key(database, id_)] = number
+        self._rows.append((number, *row[1:]))
+
+    def _settle(self) -> None:
+        """Write the rows; the counters are written when all is there."""
+        self._write_rows()
+
+    def _write_rows(self) -> None:
+        rows: Sequence[Row]
+        rows, self._rows = self._rows, []
+        try:
+            self._insert_all(INSERT, rows)
+        except UnicodeEncodeError as error:
+            raise InvalidInput("a document id is not Unicode text", ascii(error.object)) from error
