@@ -80,8 +80,6 @@ class UserDatabases:
 
     async def apply(self, record: Recorded, documents: Documents) -> Sequence[Effect]:
         """Return the one change that the event makes. Raises what `Blobs.read` raises, and CorruptRecord."""
-        if isinstance(record.event, DeliveryEvent):
-            return await deliveries.told(record, record.event, documents)
         database = userdb_name(record.stream.removeprefix(STREAM))
         match record.event:
             case MessageFiled() as filed:
@@ -96,6 +94,8 @@ class UserDatabases:
                 return [_folder(event, stored, database, record.position)]
             case AccountErased(address=address):
                 return [Forget(database=userdb_name(address))]
+            case event if isinstance(event, DeliveryEvent):
+                return await deliveries.told(record, event, documents)
             case _:
                 return []
 

@@ -43,6 +43,12 @@ mail's work, whatever their number. So this is no setting: ten times the memory 
 LOOK_AGAIN_SECONDS: Final = 0.1
 """How long a reader beside a daemon may go on with a key that was destroyed meanwhile."""
 
+COPIED_AFTER: Final = 1_000
+"""Keys that a reader beside a daemon looks up in the file before it takes a copy of it into memory.
+
+Who asks for so many reads the whole log: locking the file for each of them is most of what a look-up costs.
+"""
+
 BUSY_SECONDS: Final = 10.0
 
 _TABLES: Final = (
@@ -62,6 +68,11 @@ _TABLES: Final = (
 def vault_path(data: Path) -> Path:
     """File of the vault of a data folder."""
     return data / "keys" / "vault.sqlite"
+
+
+_BY_ID: Final = "SELECT id, owner, state, secret FROM key WHERE id = ?"
+
+_Row = tuple[bytes, str, str, bytes]
 
 
 class KeyState(StrEnum):
@@ -92,6 +103,8 @@ class Vault:
         self._lock = threading.Lock()
         self._by_owner: dict[str, OwnerKey] = {}
         self._by_id: dict[bytes, OwnerKey | None] = {}
+        self._copy: sqlite3.Connection | None = None
+        self._looked_up = 0
         self._looked_at = time.monotonic()
         (self._data_version,) = connection.execute("PRAGMA data_version").fetchone()
         self.id: str = connection.execute("SELECT id FROM vault").fetchone()[0]
@@ -129,6 +142,7 @@ class Vault:
         """Release the file and forget the keys."""
         self._by_owner.clear()
         self._by_id.clear()
+        self._drop_copy()
         self._connection.close()
 
     # Keys
@@ -155,7 +169,7 @@ class Vault:
         except KeyError:
             pass
         with self._storage():
-            row = self._row("SELECT id, owner, state, secret FROM key WHERE id = ?", key_id)
+            row = self._copied(key_id) or self._row(_BY_ID, key_id)
             if row is None:
                 # The log is bound to this vault, so either the id is damaged or the vault is an old copy.
                 raise SealBroken(f"{self._path} has no key {key_id.hex()}")
@@ -205,6 +219,25 @@ class Vault:
             self._data_version = version
             self._by_owner.clear()
             self._by_id.clear()
+            self._drop_copy()
+
+    def _copied(self, key_id: bytes) -> _Row | None:
+        """Look a key up in the copy that a busy reader has; None when it is not there."""
+        if not self._readonly:
+            return None
+        self._looked_up += 1
+        if self._looked_up == COPIED_AFTER:
+            self._copy = sqlite3.connect(":memory:", check_same_thread=False)
+            self._connection.backup(self._copy)
+        if self._copy is None:
+            return None
+        row: _Row | None = self._copy.execute(_BY_ID, (key_id,)).fetchone()
+        return row
+
+    def _drop_copy(self) -> None:
+        if self._copy is not None:
+            self._copy.close()
+        self._copy, self._looked_up = None, 0
 
     # Erasing
 
@@ -255,8 +288,8 @@ class Vault:
                 "UPDATE key SET state = ? WHERE owner = ? AND state = ?", (after, owner, before)
             )
 
-    def _row(self, statement: str, value: str | bytes) -> tuple[bytes, str, str, bytes] | None:
-        row: tuple[bytes, str, str, bytes] | None = self._connection.execute(statement, (value,)).fetchone()
+    def _row(self, statement: str, value: str | bytes) -> _Row | None:
+        row: _Row | None = self._connection.execute(statement, (value,)).fetchone()
         return row
 
     @contextmanager

@@ -67,7 +67,7 @@ def unpacked(column: bytes | None) -> tuple[Attachment, ...]:
 
 def content_bytes(body_length: int, attachments: Sequence[Attachment]) -> int:
     """What a leaf counts towards the user's quota: body and attachments."""
-    return body_length + sum(file.length for file in attachments)
+    return body_length + sum(file.length for file in attachments) if attachments else body_length
 
 
 def document(row: tuple[Any, ...]) -> Document:
