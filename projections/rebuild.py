@@ -18,7 +18,7 @@ from projections.feeder import Feeder, ParkingStore, RunnerLimits, Stopped
 from projections.stores.embedded import EmbeddedStore
 from projections.view_store import Document, View
 
-BATCH = 2_500
+BATCH = 1_000
 """Events written in one transaction: nobody waits for them to show."""
 
 PATIENCE = 7

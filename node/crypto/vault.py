@@ -44,7 +44,7 @@ LOOK_AGAIN_SECONDS: Final = 0.1
 """How long a reader beside a daemon may go on with a key that was destroyed meanwhile."""
 
 COPIED_AFTER: Final = 1_000
-"""Keys that a reader beside a daemon looks up in the file before it takes a copy of it into memory.
+"""Keys that a reader beside a daemon looks up in the file before it takes them all into memory, 180 bytes each.
 
 Who asks for so many reads the whole log: locking the file for each of them is most of what a look-up costs.
 """
@@ -103,7 +103,7 @@ class Vault:
         self._lock = threading.Lock()
         self._by_owner: dict[str, OwnerKey] = {}
         self._by_id: dict[bytes, OwnerKey | None] = {}
-        self._copy: sqlite3.Connection | None = None
+        self._secrets: dict[bytes, bytes] = {}
         self._looked_up = 0
         self._looked_at = time.monotonic()
         (self._data_version,) = connection.execute("PRAGMA data_version").fetchone()
@@ -161,24 +161,33 @@ class Vault:
         return key
 
     def key(self, key_id: bytes) -> OwnerKey | None:
-        """Return a key by its id, None when it was destroyed. Raises SealBroken when it never was here."""
+        """Return a key by its id, None when it was destroyed. Raises SealBroken when it never was here.
+
+        A reader's key may lack its owner.
+        """
         if self._readonly:
             self._look_again()
         try:
             return self._by_id[key_id]
         except KeyError:
             pass
+        if (secret := self._secrets.get(key_id)) is not None:
+            key = OwnerKey(key_id, "", secret)
+            self._remember(key)
+            return key
         with self._storage():
-            row = self._copied(key_id) or self._row(_BY_ID, key_id)
+            if self._readonly:
+                self._copy_when_busy()
+            row = self._row(_BY_ID, key_id)
             if row is None:
                 # The log is bound to this vault, so either the id is damaged or the vault is an old copy.
                 raise SealBroken(f"{self._path} has no key {key_id.hex()}")
-            key = None if row[2] in _GONE else OwnerKey(row[0], row[1], row[3])
-            if key is not None and row[2] == KeyState.ALIVE:
-                self._remember(key)
+            found = None if row[2] in _GONE else OwnerKey(row[0], row[1], row[3])
+            if found is not None and row[2] == KeyState.ALIVE:
+                self._remember(found)
             else:
-                self._by_id[key_id] = key
-        return key
+                self._by_id[key_id] = found
+        return found
 
     def _found(self, owner: str) -> OwnerKey | None:
         row = self._row("SELECT id, owner, state, secret FROM key WHERE owner = ?", owner)
@@ -221,23 +230,15 @@ class Vault:
             self._by_id.clear()
             self._drop_copy()
 
-    def _copied(self, key_id: bytes) -> _Row | None:
-        """Look a key up in the copy that a busy reader has; None when it is not there."""
-        if not self._readonly:
-            return None
+    def _copy_when_busy(self) -> None:
+        """Take a copy of the keys into memory where a reader asks for many."""
         self._looked_up += 1
         if self._looked_up == COPIED_AFTER:
-            self._copy = sqlite3.connect(":memory:", check_same_thread=False)
-            self._connection.backup(self._copy)
-        if self._copy is None:
-            return None
-        row: _Row | None = self._copy.execute(_BY_ID, (key_id,)).fetchone()
-        return row
+            alive = "SELECT id, secret FROM key WHERE state = ?"
+            self._secrets = dict(self._connection.execute(alive, (KeyState.ALIVE,)))
 
     def _drop_copy(self) -> None:
-        if self._copy is not None:
-            self._copy.close()
-        self._copy, self._looked_up = None, 0
+        self._secrets, self._looked_up = {}, 0
 
     # Erasing
 

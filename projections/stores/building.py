@@ -20,11 +20,11 @@ from projections.stores.loading import IndexesNeeded, Load, LoadingBatch
 from projections.stores.schema import APPLICATION_ID, BUILDING_ID, errors_of
 from projections.view_store import Document, Effect
 
-CACHE_KIB: Final = 16 * 1024
+CACHE_KIB: Final = 4 * 1024
 """Page cache: rows are written once, to the end of the file; updates come to those of busy documents."""
 
-KNOWN_DOCUMENTS: Final = 1_000_000
-"""Documents that memory keeps the places of, by some 130 bytes each; with more, the indexes are made then."""
+KNOWN_DOCUMENTS: Final = 2_000_000
+"""Documents that are loaded without indexes, which take 40 MB to keep in mind; with more, they are made then."""
 
 
 class BuildingStore(EmbeddedStore):
@@ -80,7 +80,7 @@ class BuildingStore(EmbeddedStore):
             await super().write(changes, checkpoint, schema)
         if self._load is not None:
             self._load.keep(self._batched)
-            if len(self._load) > KNOWN_DOCUMENTS:
+            if self._load.documents > KNOWN_DOCUMENTS:
                 self._end_load()
 
     def _batch(self, connection: sqlite3.Connection) -> Batch:

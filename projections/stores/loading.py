@@ -8,7 +8,6 @@ counts. Whatever needs an index raises `IndexesNeeded`: then they are made, and 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 from contextlib import closing
 from copy import copy
 from typing import Final
@@ -19,7 +18,11 @@ from projections.stores.rows import DOCUMENT, document
 from projections.stores.schema import INDEXES
 from projections.view_store import Change, Document, Forget
 
-_BY_NUMBER: Final = f"SELECT {DOCUMENT} FROM document d WHERE d.number = ? AND d.database = ? AND d.id = ?"  # noqa: S608 - constants
+SEEN_BYTES: Final = 8 << 20
+"""Marks of the documents that are there, a byte each: of a million others a twentieth is looked for in vain."""
+
+_PLACE_OF: Final = "SELECT number FROM temp.place WHERE key = ?"
+_DOCUMENT: Final = f"SELECT {DOCUMENT} FROM document d WHERE d.number = ? AND d.database = ? AND d.id = ?"  # noqa: S608 - constants
 
 
 class IndexesNeeded(Exception):
@@ -27,42 +30,56 @@ class IndexesNeeded(Exception):
 
 
 class Load:
-    """What is known of a store's committed rows while it has no indexes. `len` is the number of documents."""
+    """What is known of a store's committed rows while it has no indexes. `documents` counts them.
+
+    Where a document is stands in a table in memory, under a hash of its id: 20 bytes each.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         """Drop the indexes of an empty store."""
         self._connection = connection
-        self.numbers: dict[int, int] = {}
+        self._seen = bytearray(SEEN_BYTES)
+        self.documents = 0
         self.databases: dict[str, Counters] = {}
         for name in INDEXES:
             connection.execute(f"DROP INDEX {name}")
+        connection.execute("CREATE TEMP TABLE place (key INTEGER PRIMARY KEY, number INTEGER NOT NULL)")
 
-    def __len__(self) -> int:
-        return len(self.numbers)
+    def number(self, key: int) -> int | None:
+        """Return the number of the row with this key, None if there is none."""
+        seen = self._seen
+        if not seen[key % SEEN_BYTES] or not seen[(key >> 24) % SEEN_BYTES]:
+            return None
+        row = self._connection.execute(_PLACE_OF, (key,)).fetchone()
+        return int(row[0]) if row else None
 
     def get(self, database: str, id: str) -> Document | None:  # noqa: A002 - CouchDB's word
         """Return a document, None if it never was. Raises IndexesNeeded, sqlite3.Error."""
         counters = self.databases.get(database)
-        if counters is None or (number := self.numbers.get(_key(counters.number, id))) is None:
+        if counters is None or (number := self.number(_key(counters.number, id))) is None:
             return None
-        row = self._connection.execute(_BY_NUMBER, (number, counters.number, id)).fetchone()
+        row = self._connection.execute(_DOCUMENT, (number, counters.number, id)).fetchone()
         if row is None:
             raise IndexesNeeded
         return document(row)
 
     def keep(self, batch: LoadingBatch) -> None:
         """Take in what a batch did that was committed."""
-        self.numbers.update(batch.numbers)
+        self.documents += len(batch.numbers)
         self.databases.update(batch.databases)
+        seen = self._seen
+        for key in batch.numbers:
+            seen[key % SEEN_BYTES] = seen[(key >> 24) % SEEN_BYTES] = 1
 
     def end(self) -> None:
         """Write the counters and make the indexes."""
-        self.numbers.clear()
+        self._seen.clear()
         with closing(self._connection.cursor()) as cursor:
             cursor.execute("BEGIN")
             cursor.executemany(COUNT, map(Counters.row, self.databases.values()))
             for statement in INDEXES.values():
                 cursor.execute(statement)
+            cursor.execute("DROP TABLE temp.place")
             cursor.execute("COMMIT")
 
 
@@ -84,7 +101,7 @@ class LoadingBatch(Batch):
         self._insert_all = connection.executemany
         self._load = load
         self._rows: list[Row] = []
-        self._committed = len(load)
+        self._committed = load.documents
         self.numbers: dict[int, int] = {}
 
     @property
@@ -112,7 +129,7 @@ class LoadingBatch(Batch):
 
     def _stored(self, database: int, id: str) -> Stored | None:  # noqa: A002 - CouchDB's word
         key = _key(database, id)
-        number = self.numbers.get(key) or self._load.numbers.get(key)
+        number = self.numbers.get(key) or self._load.number(key)
         if number is None:
             return None
         if number > self._committed:
@@ -129,11 +146,11 @@ class LoadingBatch(Batch):
         self._rows.append((number, *row[1:]))
 
     def _settle(self) -> None:
-        """Write the rows; the counters are written when all is there."""
+        """Write rows and their places; the counters are written when all is there."""
         self._write_rows()
+        self._insert_all("INSERT INTO temp.place VALUES (?, ?)", self.numbers.items())
 
     def _write_rows(self) -> None:
-        rows: Sequence[Row]
         rows, self._rows = self._rows, []
         try:
             self._insert_all(INSERT, rows)
