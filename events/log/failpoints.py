@@ -34,7 +34,7 @@ NAMES: Final[Mapping[str, str]] = {
     "index-written": "the index of blobs is committed",
     "mark-written": "the mark of the index has its content under a temporary name",
     "mark-replaced": "the mark of the index is in place",
-    "event-inserted": "an event is in the log's open transaction",
+    "event-placed": "an event has its place in a group that is not written yet",
     "event-committed": "a group of events is committed, nobody was told",
     "mail-accepted": "a mail's event is durable, the session was not answered",
     "session-answered": "a session got its answer to RCPT or to the data",

@@ -1,11 +1,13 @@
 """Group commit: concurrent appends share one transaction and one sync.
 
-Inserts run on the event loop, only COMMIT runs in a thread. What is appended meanwhile waits and makes
-the next group. One append that conflicts fails alone; a failed COMMIT fails its whole group.
+Entries are placed on the event loop; a thread writes and syncs all of them at once. What is appended
+meanwhile waits and makes the next group. One append that conflicts fails alone; a failed commit fails its
+whole group.
 
-    idle --append--> collecting --next loop turn--> writing --inserts done--> committing --done--> idle
-                                                                             |  (or writing, if any wait)
+    idle --append--> collecting --next loop turn--> placing --all placed--> committing --done--> idle
+                                                                             |  (or placing, if any wait)
                                                           failure: recover, look up what is there, go on
+                                                          an event id was taken: again, one by one
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 """State bytes that may wait; a single append larger than this still passes when none waits."""
 
 MAX_GROUP: Final = 256
-"""Events per transaction, beyond its first append: bounds how long the inserts hold the loop (about 5 ms)."""
+"""Events per transaction, beyond its first append: bounds how long it takes (about 5 ms)."""
 
 MAX_GROUP_BYTES: Final = 4 * 1024 * 1024
 """State bytes per transaction, beyond its first append."""
@@ -42,13 +44,16 @@ class Journal(Protocol):
         """Begin a transaction; after a failure, recover first."""
 
     def write(self, entry: Entry) -> list[Recorded]:
-        """Insert an entry whole or not at all.
+        """Take an entry in whole or not at all.
 
-        Raises VersionConflict, AlreadyAnswered or Conflict: the transaction then stands as before.
+        Raises VersionConflict or AlreadyAnswered: the transaction then stands as before.
         """
 
     def commit(self) -> None:
-        """Make the transaction durable. The one method that runs outside the event loop."""
+        """Make the transaction durable. The one method that runs outside the event loop.
+
+        Raises Conflict when an event id was given before, of which entry only one that is alone can tell.
+        """
 
     def recover(self) -> None:
         """Roll back what is open and take the head from the store."""
@@ -81,6 +86,7 @@ class GroupCommitter:
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._group: list[_Written] = []
+        self._singly = 0
         self._running = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -133,7 +139,9 @@ class GroupCommitter:
         """Take from the queue what fits a group; callers who gave up meanwhile are left out."""
         chosen: list[_Waiting] = []
         size = count = 0
-        while self._waiting and count < MAX_GROUP:
+        most = 1 if self._singly else MAX_GROUP
+        self._singly = max(0, self._singly - 1)
+        while self._waiting and count < most:
             head = self._waiting[0]
             if chosen and size + head.entry.size > MAX_GROUP_BYTES:
                 break
@@ -146,7 +154,7 @@ class GroupCommitter:
         return chosen
 
     def _write(self, chosen: Sequence[_Waiting]) -> bool:
-        """Insert the group; a conflict fails alone. Return whether nothing is left to be committed."""
+        """Place the group; a conflict fails alone. Return whether nothing is left to be committed."""
         self._group = []
         self._journal.begin()
         for waiting in chosen:
@@ -166,10 +174,27 @@ class GroupCommitter:
         try:
             if error is None:
                 self._settle(group)
+            elif isinstance(error, Conflict):
+                self._find_culprit(group, error)
             else:
                 self._find_out(group, error)
         finally:
             self._next_group()
+
+    def _find_culprit(self, group: Sequence[_Written], conflict: Conflict) -> None:
+        """Write the entries of a group again, one by one: whose event id is taken then fails alone."""
+        waiting = [written.waiting for written in group]
+        try:
+            self._journal.recover()
+        except StorageUnavailable as error:
+            self._refuse(waiting, error)
+            return
+        if len(group) == 1:
+            self._settle([_Written(waiting[0], conflict)])
+            return
+        self._singly = len(group)
+        self._waiting.extendleft(reversed(waiting))
+        self._waiting_bytes += sum(each.entry.size for each in waiting)
 
     def _settle(self, group: Sequence[_Written]) -> None:
         """Everything in the group stands as it was written."""

@@ -1,10 +1,16 @@
-"""The writing end of the SQLite log: places entries in their streams, chains them, commits."""
+"""The writing end of the SQLite log: places entries in their streams, chains them, commits.
+
+Placing is arithmetic on the loop. All rows of a group are then one statement, which is its own transaction:
+SQLite works through it without the interpreter lock, so the loop prepares the next group meanwhile.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
+from itertools import chain
 from typing import Final
 
 from events.errors import AlreadyAnswered, Conflict, VersionConflict
@@ -15,15 +21,27 @@ from events.log.codec import Codec
 from events.log.damage import translated
 from events.log.entry import Draft, Entry
 from events.log.log import ANY_VERSION
-from events.log.sqlite import INSERT, SELECT, Head, LogConnection, read_head
+from events.log.sqlite import COLUMNS, INSERT, SELECT, Head, LogConnection, read_head
 from events.log.witness import Witness
 
 VERSIONS_KEPT: Final = 100_000
 """Streams whose version is remembered (about 20 MB); one that is not costs an index look-up."""
 
+ROWS_AT_ONCE: Final = 1_000
+"""Rows that one statement inserts; more, which only one large append can bring, take a transaction."""
+
 _SELECT_VERSION = "SELECT max(originator_version) FROM events WHERE originator_id = ?"
 _SELECT_BY_ID = "SELECT position FROM events WHERE event_id = ?"
 _SELECT_RANGE = f"{SELECT} WHERE position >= ? ORDER BY position LIMIT ?"
+
+
+_Row = tuple[int, str, int, str, bytes, bytes, bytes]
+
+
+@lru_cache(maxsize=512)
+def _insert_of(rows: int) -> str:
+    """Give the statement that inserts so many rows."""
+    return f"INSERT INTO events ({COLUMNS}) VALUES {','.join(['(?,?,?,?,?,?,?)'] * rows)}"  # noqa: S608 - only marks
 
 
 class SqliteJournal:
@@ -32,39 +50,38 @@ class SqliteJournal:
     def __init__(self, connection: LogConnection, codec: Codec, witness: Witness) -> None:
         self._connection = connection.raw
         self._connection.row_factory = None
-        self._cursor = self._connection.cursor()
         self._codec = codec
         self._witness = witness
         self._versions: dict[str, int] = {}
+        self._rows: list[_Row] = []
+        self._ids: set[bytes] = set()
         with self._storage():
             self._head = read_head(self._connection)
         self._clean = True
 
     def begin(self) -> None:
-        """Begin a transaction; after a failure that could not be mended then, mend it first."""
+        """Begin a group; after a failure that could not be mended then, mend it first."""
         if not self._clean:
             self.recover()
-        with self._storage():
-            self._connection.execute("BEGIN IMMEDIATE")
+        self._rows = []
+        self._ids.clear()
         self._clean = False
 
-    @failpoints.after("event-inserted")
+    @failpoints.after("event-placed")
     def write(self, entry: Entry) -> list[Recorded]:
-        """Insert an entry whole, or nothing of it.
+        """Take an entry into the group whole, or nothing of it.
 
-        Raises VersionConflict, AlreadyAnswered, or Conflict when an event id was given twice by the clock.
+        Raises VersionConflict, AlreadyAnswered.
         """
         try:
             records, versions = self._place(entry)
-            self._insert(records, entry)
         except VersionConflict:
             self._check_unanswered(entry)
             raise
-        except sqlite3.IntegrityError as error:
-            self._check_unanswered(entry)
-            raise Conflict("already there", f"event id {entry.first_id.hex()} is taken") from error
         except sqlite3.Error as error:
             raise translated(error, "written") from error
+        self._check_unanswered(entry)
+        self._take(records, entry)
         if len(self._versions) > VERSIONS_KEPT:
             self._versions.clear()
         self._versions.update(versions)
@@ -73,9 +90,13 @@ class SqliteJournal:
 
     @failpoints.after("event-committed")
     def commit(self) -> None:
-        """Make the transaction durable."""
-        with self._storage():
-            self._connection.execute("COMMIT")
+        """Make the group durable. Raises Conflict when one of its event ids was given before."""
+        try:
+            self._insert(self._rows)
+        except sqlite3.IntegrityError as error:
+            raise Conflict("already there", f"an event id is taken: {error}") from error
+        except sqlite3.Error as error:
+            raise translated(error, "written") from error
         self._witness.note(self._head)
         self._clean = True
 
@@ -123,32 +144,30 @@ class SqliteJournal:
             known = self._versions[stream] = found or 0
         return known
 
-    def _insert(self, records: list[Recorded], entry: Entry) -> None:
-        """Insert rows; a single one needs no savepoint, as a statement fails whole by itself."""
-        drafts = (draft for write in entry.writes for draft in write.drafts)
-        rows = [
-            (r.position, r.stream, r.version, type(r.event).__name__, d.event_id, d.state, r.hash)
-            for r, d in zip(records, drafts, strict=True)
-        ]
-        if len(rows) == 1:
-            self._cursor.execute(INSERT, rows[0])
+    def _take(self, records: Sequence[Recorded], entry: Entry) -> None:
+        drafts = [draft for write in entry.writes for draft in write.drafts]
+        for r, d in zip(records, drafts, strict=True):
+            self._rows.append(
+                (r.position, r.stream, r.version, type(r.event).__name__, d.event_id, d.state, r.hash)
+            )
+            self._ids.add(d.event_id)
+
+    def _insert(self, rows: Sequence[_Row]) -> None:
+        if len(rows) <= ROWS_AT_ONCE:
+            self._connection.execute(_insert_of(len(rows)), list(chain.from_iterable(rows)))
             return
-        self._connection.execute("SAVEPOINT entry")
-        try:
-            self._connection.executemany(INSERT, rows)
-        except sqlite3.IntegrityError:
-            self._connection.execute("ROLLBACK TO entry")
-            self._connection.execute("RELEASE entry")
-            raise
-        self._connection.execute("RELEASE entry")
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.executemany(INSERT, rows)
+        self._connection.execute("COMMIT")
 
     def _check_unanswered(self, entry: Entry) -> None:
         """Say AlreadyAnswered rather than a conflict that would invite another try."""
-        if entry.answers is not None:
-            with self._storage():
-                found = self._connection.execute(_SELECT_BY_ID, (entry.first_id,)).fetchone()
-            if found is not None:
-                raise AlreadyAnswered(*entry.answers)
+        if entry.answers is None:
+            return
+        with self._storage():
+            found = self._connection.execute(_SELECT_BY_ID, (entry.first_id,)).fetchone()
+        if found is not None or entry.first_id in self._ids:
+            raise AlreadyAnswered(*entry.answers)
 
     @contextmanager
     def _storage(self) -> Iterator[None]:

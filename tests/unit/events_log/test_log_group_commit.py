@@ -131,7 +131,6 @@ async def test_readers_never_see_what_is_not_committed(bench: Bench, tmp_path: P
     bench.journal.gate.clear()
     laying = asyncio.create_task(bench.lay("wall", 1))
     await asyncio.to_thread(bench.journal.committing.wait, 10)
-    assert bench.journal._connection.in_transaction
     assert (reader.head, await reader.read(0), await reader.stream("wall")) == (0, [], [])
     assert bench.published == []
     bench.journal.gate.set()
@@ -239,6 +238,33 @@ async def test_a_reused_event_id_fails_alone(bench: Bench) -> None:
     )
     assert [isinstance(outcome, list) for outcome in outcomes] == [True, False, True]
     assert positions(bench.published) == [1, 2]
+
+
+async def test_what_follows_a_taken_event_id_in_its_group_is_judged_without_it(bench: Bench) -> None:
+    taken = bench.entry(Write("roof", (BrickLaid(number=1),)))
+    await bench.committer.append(taken)
+    again = msgspec.structs.replace(
+        taken, writes=[msgspec.structs.replace(taken.writes[0], stream="wall", expected=0)]
+    )
+    outcomes = await asyncio.gather(
+        bench.committer.append(again), bench.lay("wall", 2, 0), bench.lay("wall", 3, 1), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [Conflict, list, list]
+    assert positions(bench.published) == [1, 2, 3]
+    assert bench.journal.commits == 1 + 1 + 3
+
+
+async def test_a_large_append_is_one_transaction(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("events.log.journal.ROWS_AT_ONCE", 3)
+    bricks = tuple(BrickLaid(number=number) for number in range(5))
+    taken = bench.entry(Write("wall", bricks, 0))
+    assert positions(await bench.committer.append(taken)) == [1, 2, 3, 4, 5]
+    late = msgspec.structs.replace(bench.entry(Write("roof", bricks, 0)))
+    late = msgspec.structs.replace(late, writes=[*late.writes, *taken.writes])
+    with pytest.raises(Conflict):
+        await bench.committer.append(late)
+    (record,) = await bench.lay("roof", 6, 0)
+    assert record.position == 6
 
 
 async def test_an_entry_that_fails_at_its_last_row_leaves_none_of_its_rows(bench: Bench) -> None:
