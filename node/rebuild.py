@@ -7,6 +7,7 @@ rebuilt store catch up and puts it in the place of the live one.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -38,6 +39,9 @@ SMALL_LOG_BYTES = 16 << 20
 
 Show = Callable[[str, int, int, float], None]
 """Told (view, events done, events in all, events a second)."""
+
+GC_THRESHOLDS = (50_000, 20, 20)
+"""Allocations before each generation is collected: a batch of events is not garbage before its end."""
 
 LOOK_SECONDS = 0.1
 """How often the progress of other processes is looked at."""
@@ -128,6 +132,7 @@ class _Worker:
 def _begin(progress: _Progress, cancelled: Event) -> None:
     """Begin a process: Ctrl-C reaches it too, but its parent says what is to be done."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.set_threshold(*GC_THRESHOLDS)
     _Worker.progress, _Worker.cancelled = progress, cancelled.is_set
 
 

@@ -16,7 +16,7 @@ import structlog
 from events.errors import Gone, MailioError, Misconfigured
 from events.event import Recorded
 from events.log.log import Log
-from events.view import ViewEventRetried
+from events.view import STREAM, ViewEventRetried
 from projections.overlay import Overlay
 from projections.view_store import Effect, View, ViewStore
 
@@ -30,9 +30,6 @@ REASON_LENGTH = 500
 
 MAX_DOUBLINGS = 20
 """Keeps the power in the back-off small; the pause has reached its bound long before."""
-
-RETRIES_PAGE = 1_000
-"""Retries by operators that are read from the log at once."""
 
 
 class RunnerLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -131,12 +128,11 @@ class Feeder:
 
         Those are left for the place of their retry: the same sequence numbers come out as did then.
         """
-        after = self.position = self._stored = await self.store.checkpoint()
-        while page := await self._log.read(after, RETRIES_PAGE, {ViewEventRetried.__name__}):
-            for record in page:
-                if isinstance(record.event, ViewEventRetried) and record.event.view == self.view.name:
+        self.position = self._stored = await self.store.checkpoint()
+        for record in await self._log.stream(STREAM):
+            if record.position > self.position and isinstance(record.event, ViewEventRetried):
+                if record.event.view == self.view.name:
                     self._postponed[record.event.position] = record.position
-            after = page[-1].position
 
     async def read(self, after: int, limit: int) -> list[Recorded]:
         """Read the next records that matter to the view; wait while the log can't be read."""

@@ -17,7 +17,7 @@ from typing import Any, Final
 from projections.stores.batch import Batch
 from projections.stores.embedded import EmbeddedStore
 from projections.stores.loading import IndexesNeeded, Load, LoadingBatch
-from projections.stores.schema import APPLICATION_ID, BUILDING_ID, errors_of
+from projections.stores.schema import APPLICATION_ID, BUILDING_ID, errors_of, translated
 from projections.view_store import Document, Effect
 
 CACHE_KIB: Final = 4 * 1024
@@ -53,8 +53,9 @@ class BuildingStore(EmbeddedStore):
         """Return the document (also one whose winner is deleted), or None if it never was."""
         if self._load is not None and (database, id) not in self._known:
             try:
-                with errors_of(self._path):
-                    found = self._load.get(database, id)
+                found = self._load.get(database, id)
+            except sqlite3.Error as error:
+                raise translated(error, self._path) from error
             except IndexesNeeded:
                 self._end_load()
             else:
