@@ -296,7 +296,7 @@ def verify_stores(settings: Settings, kept: Sequence[Path] = (), show: Show = no
     names each fault with position and stream, or blob, up to a number of them.
     """
     report = verified(settings, kept, show)
-    told = asyncio.run(examine_stores(settings.node.data))
+    told = asyncio.run(examine_stores(settings.node.data, report["events"]))
     blob = next((fault for fault in told.faults if fault.blob), None)
     return report | {
         "log": report["log"] if report["firstBad"] is not None else _log_verdict(told),

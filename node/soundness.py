@@ -60,11 +60,14 @@ class Soundness(msgspec.Struct, kw_only=True):
             self.faults.append(fault)
 
 
-async def examine_stores(data: Path) -> Soundness:
-    """Check everything in log and blobs below a data folder. Raises Misconfigured when there is no log."""
+async def examine_stores(data: Path, sound: int = 0) -> Soundness:
+    """Check everything in log and blobs below a data folder, but the chain of hashes up to position `sound`.
+
+    Raises Misconfigured when there is no log.
+    """
     told = Soundness()
     with _opened_vault(data, told) as vault:
-        await _examine(data, told, Codec(sealer=Envelopes(vault)) if vault else None)
+        await _examine(data, told, Codec(sealer=Envelopes(vault)) if vault else None, sound)
     return told
 
 
@@ -83,7 +86,7 @@ def _opened_vault(data: Path, told: Soundness) -> Iterator[Vault | None]:
             vault.close()
 
 
-async def _examine(data: Path, told: Soundness, codec: Codec | None) -> None:
+async def _examine(data: Path, told: Soundness, codec: Codec | None, sound: int) -> None:
     try:
         log = SqliteLog.open(
             data / "log.sqlite", SystemClock(), "verify", readonly=True, codec=codec, check=False
@@ -92,7 +95,7 @@ async def _examine(data: Path, told: Soundness, codec: Codec | None) -> None:
         told.found(StoredFault(problem=str(error)))
         return
     try:
-        await _check_log(log, told)
+        await _check_log(log, told, sound)
         reader = BlobReader.open(data / "blobs")
         try:
             await _check_blobs(log, reader, data / "blobs", told)
@@ -102,9 +105,9 @@ async def _examine(data: Path, told: Soundness, codec: Codec | None) -> None:
         await log.close()
 
 
-async def _check_log(log: SqliteLog, told: Soundness) -> None:
+async def _check_log(log: SqliteLog, told: Soundness, sound: int) -> None:
     try:
-        async for step in log.verify():
+        async for step in log.verify(sound=sound):
             told.events, told.bad = step.position, step.bad
             for fault in step.faults:
                 told.found(StoredFault(position=fault.position, stream=fault.stream, problem=fault.problem))

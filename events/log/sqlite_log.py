@@ -236,11 +236,13 @@ class SqliteLog:
             else:
                 await self._tail.wait_beyond(after)
 
-    async def verify(self, batch: int = BATCH) -> AsyncIterator[Verified]:
-        """Check the whole chain, then the file; name everything that is wrong. Raises CorruptRecord when
-        not even the end of the log can be found.
+    async def verify(self, batch: int = BATCH, sound: int = 0) -> AsyncIterator[Verified]:
+        """Check the chain, then the file; name everything that is wrong. Raises CorruptRecord when not even
+        the end of the log can be found.
+
+        The caller has seen that the chain is well up to position `sound`.
         """
-        chain, head, bad = ChainCheck(), self.head, None
+        chain, head, bad = self._chain_behind(sound), self.head, None
         while True:
             last = min(chain.position + batch, head)
             faults = list(checked(chain, self._rows, self._raw, last))
@@ -251,6 +253,10 @@ class SqliteLog:
             if last == head:
                 return
             await asyncio.sleep(0)
+
+    def _chain_behind(self, sound: int) -> ChainCheck:
+        found = self._raw(_SELECT_HASH, sound) if sound else []
+        return ChainCheck(sound, found[0][0]) if found else ChainCheck()
 
     def forget_recent(self) -> None:
         """Let go of the newest records in memory: whoever reads them now sees what the store says."""

@@ -47,12 +47,13 @@ class Verified(msgspec.Struct, frozen=True):
 
 
 class ChainCheck:
-    """Follows the chain over batches of rows. `position` is the last one looked at."""
+    """Follows the chain over batches of rows, behind a sound record. `position` is the last one looked at."""
 
-    def __init__(self) -> None:
-        self.position = 0
+    def __init__(self, position: int = 0, digest: bytes = GENESIS) -> None:
+        """Begin behind the record at `position`, whose hash this is."""
+        self.position = position
         # A record with a fault has two hashes: the one that it has, and the one that it should have.
-        self._previous: set[bytes] = {GENESIS}
+        self._previous: set[bytes] = {digest}
 
     def check(self, rows: Sequence[Row]) -> Iterator[Fault]:
         """Look at the next rows; one after a gap can't be checked, as it names a hash that is gone."""
