@@ -83,7 +83,7 @@ class OnlyMatching:
 
     async def passes(self, document_id: str, revision: Revision) -> bool:
         """Let matching documents pass."""
-        return await self._selector.holds(members_of(document_id, revision))
+        return await self._selector.holds(members_of(document_id, revision), len(revision.body))
 
 
 def members_of(document_id: str, revision: Revision) -> dict[str, Json]:

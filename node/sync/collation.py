@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 from typing import Any
 
 from node.sync.json_text import Json
+
+REMEMBERED_CHARACTERS = 4_096
+"""Keys of texts up to this length are remembered: a selector may compare one with a hundred others."""
 
 MISSING = object()
 """A member that a document does not have: no value at all, not even null."""
@@ -36,7 +40,7 @@ def key(value: Json) -> Any:
         case bool() | int() | float():
             return (rank(value), value)
         case str():
-            return (4, text_key(value))
+            return (4, _remembered(value) if len(value) <= REMEMBERED_CHARACTERS else text_key(value))
         case list():
             return (5, tuple(key(each) for each in value))
         case dict():
@@ -53,6 +57,11 @@ def text_key(text: str) -> tuple[str, str, str]:
     plain = unicodedata.normalize("NFKD", text)
     letters = "".join(each for each in plain if not unicodedata.combining(each)).casefold()
     return (letters, plain.swapcase(), text)
+
+
+@lru_cache(maxsize=128)
+def _remembered(text: str) -> tuple[str, str, str]:
+    return text_key(text)
 
 
 def compare(left: Json, right: Json) -> int:

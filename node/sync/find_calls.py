@@ -9,11 +9,12 @@ import msgspec
 from aiohttp import web
 
 from node.sync.call import Call
-from node.sync.find import FOLDER_INDEX, Finder, Mango, Sort, mango, picked, plan, sort_of
+from node.sync.find import FOLDER_INDEX, Finder, Found, Mango, Sort, mango, picked, plan, sort_of
 from node.sync.incoming import DESIGN, incoming
 from node.sync.json_text import Json, canonical
 from node.sync.refusal import Refusal, bad_request, not_found
 from node.sync.rendering import Shown
+from node.sync.turns import Turns
 from projections.view_store import Document
 
 _SPECIAL = {
@@ -38,7 +39,7 @@ async def find(call: Call) -> web.StreamResponse:
     query = mango(await call.json_object(), call.limits)
     found = await Finder(call.database, call.limits).find(query)
     answer: dict[str, Any] = {
-        "docs": [await _shown(call, document, members, query) for document, members in found.documents],
+        "docs": await _all_shown(call, found, query),
         "bookmark": found.bookmark,
     }
     if found.warnings:
@@ -50,6 +51,15 @@ async def find(call: Call) -> web.StreamResponse:
             "results_returned": len(found.documents),
         }
     return call.answer(answer)
+
+
+async def _all_shown(call: Call, found: Found, query: Mango) -> list[Any]:
+    turns = Turns()
+    documents = []
+    for document, members in found.documents:
+        documents.append(await _shown(call, document, members, query))
+        await turns.give()
+    return documents
 
 
 async def _shown(call: Call, document: Document, members: dict[str, Json], query: Mango) -> Any:

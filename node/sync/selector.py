@@ -22,6 +22,9 @@ Test = Callable[[Any], bool]
 _BESIDE: Final = ThreadPoolExecutor(1, "patterns")
 """Where patterns are looked for: one thread, so that all together take the loop half its time at most."""
 
+WORK_ON_LOOP: Final = 500_000
+"""Bytes of the selector times bytes of the document: up to this, a test takes some milliseconds at most."""
+
 _TYPES: dict[str, Callable[[Json], bool]] = {
     "null": lambda value: value is None,
     "boolean": lambda value: isinstance(value, bool),
@@ -35,19 +38,25 @@ _TYPES: dict[str, Callable[[Json], bool]] = {
 class Selector:
     """A compiled selector. `equals` and `ranges` tell a planner what the top level demands."""
 
-    def __init__(self, test: Test, source: dict[str, Json], *, costly: bool = False) -> None:
-        """Wrap a compiled test; `costly` ones have patterns, which may take their budget for one document."""
+    def __init__(self, test: Test, source: dict[str, Json], size: int, *, costly: bool = False) -> None:
+        """Wrap a compiled test; `costly` ones have patterns, which may take their budget for one document.
+
+        `size` is the length of the source as JSON.
+        """
         self._test = test
-        self._costly = costly
+        self._most = 0 if costly else WORK_ON_LOOP // size
         self.source = source
 
     def matches(self, document: dict[str, Json]) -> bool:
         """Tell whether a document (with `_id`) matches."""
         return self._test(document)
 
-    async def holds(self, document: dict[str, Json]) -> bool:
-        """Tell what `matches` tells; patterns are looked for beside the loop, which goes on meanwhile."""
-        if not self._costly:
+    async def holds(self, document: dict[str, Json], size: int) -> bool:
+        """Tell what `matches` tells of a document of so many bytes.
+
+        Patterns, and what may be much work, are looked for beside the loop, which goes on meanwhile.
+        """
+        if size <= self._most:
             return self._test(document)
         return await asyncio.get_running_loop().run_in_executor(_BESIDE, self._test, document)
 
@@ -56,11 +65,12 @@ def compiled(selector: Json, limits: SyncLimits) -> Selector:
     """Check and compile a selector; raises `bad_request` refusals with what is wrong."""
     if not isinstance(selector, dict):
         raise bad_request("Selector must be a JSON object")
-    if len(written(selector)) > limits.selector_bytes:
+    size = len(written(selector))
+    if size > limits.selector_bytes:
         raise Refusal(413, "too_large", f"a selector has {limits.selector_bytes} bytes at most")
     compiler = _Compiler(limits)
     test = compiler.conditions(selector, 0)
-    return Selector(test, selector, costly=compiler.has_patterns)
+    return Selector(test, selector, size, costly=compiler.has_patterns)
 
 
 def invalid_operator(name: str) -> Refusal:
@@ -218,7 +228,8 @@ def _on(path: tuple[str, ...], test: Test, *, missing: bool = False) -> Test:
 
 
 def _same(left: Json, right: Json) -> bool:
-    return rank(left) == rank(right) and bool(left == right)
+    # To Python, true is 1; no other two values of different types are equal.
+    return bool(left == right) and isinstance(left, bool) is isinstance(right, bool)
 
 
 def _equal(want: Json) -> Test:
@@ -264,9 +275,16 @@ def _simple(name: str, want: Json) -> Test:
 
 
 def _membership(name: str, want: list[Json]) -> Test:
+    plain = frozenset((rank(each), each) for each in want if not isinstance(each, list | dict))
+    nested = [each for each in want if isinstance(each, list | dict)]
+
+    def among(value: Json) -> bool:
+        if isinstance(value, list | dict):
+            return any(_same(each, value) for each in nested)
+        return (rank(value), value) in plain
+
     def inside(found: Any) -> bool:
-        values = found if isinstance(found, list) else [found]
-        return any(_same(each, value) for value in (*values, found) for each in want)
+        return among(found) or (isinstance(found, list) and any(map(among, found)))
 
     if name == "$in":
         return lambda found: found is not MISSING and inside(found)
