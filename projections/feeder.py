@@ -130,9 +130,9 @@ class Feeder:
         """
         self.position = self._stored = await self.store.checkpoint()
         for record in await self._log.stream(STREAM):
-            if record.position > self.position and isinstance(record.event, ViewEventRetried):
-                if record.event.view == self.view.name:
-                    self._postponed[record.event.position] = record.position
+            event, at = record.event, record.position
+            if isinstance(event, ViewEventRetried) and event.view == self.view.name and at > self.position:
+                self._postponed[event.position] = at
 
     async def read(self, after: int, limit: int) -> list[Recorded]:
         """Read the next records that matter to the view; wait while the log can't be read."""

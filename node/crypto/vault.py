@@ -44,7 +44,7 @@ LOOK_AGAIN_SECONDS: Final = 0.1
 """How long a reader beside a daemon may go on with a key that was destroyed meanwhile."""
 
 COPIED_AFTER: Final = 1_000
-"""Keys that a reader beside a daemon looks up in the file before it takes them all into memory, 180 bytes each.
+"""Keys that a reader beside a daemon looks up in the file before it takes all into memory, 180 bytes each.
 
 Who asks for so many reads the whole log: locking the file for each of them is most of what a look-up costs.
 """

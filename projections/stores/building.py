@@ -24,7 +24,7 @@ CACHE_KIB: Final = 4 * 1024
 """Page cache: rows are written once, to the end of the file; updates come to those of busy documents."""
 
 KNOWN_DOCUMENTS: Final = 2_000_000
-"""Documents that are loaded without indexes, which take 40 MB to keep in mind; with more, they are made then."""
+"""Documents that are loaded without indexes: 40 MB to keep in mind. With more, the indexes are made then."""
 
 
 class BuildingStore(EmbeddedStore):

@@ -2,7 +2,7 @@
 
 A row goes to the end of its table; put into three indexes at once, whose keys come in no order, it costs
 three times as much. Until the indexes are made, memory knows where each document is and what each database
-counts. Whatever needs an index raises `IndexesNeeded`: then they are made, and the store goes on as any other.
+counts. Whatever needs an index raises `IndexesNeeded`: then all are made, and the store goes on as any other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from projections.stores.schema import INDEXES
 from projections.view_store import Change, Document, Forget
 
 SEEN_BYTES: Final = 8 << 20
-"""Marks of the documents that are there, a byte each: of a million others a twentieth is looked for in vain."""
+"""Marks of documents that are there. Beside a million of them, one of twenty others is looked for in vain."""
 
 _PLACE_OF: Final = "SELECT number FROM temp.place WHERE key = ?"
 _DOCUMENT: Final = f"SELECT {DOCUMENT} FROM document d WHERE d.number = ? AND d.database = ? AND d.id = ?"  # noqa: S608 - constants

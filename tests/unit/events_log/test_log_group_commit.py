@@ -247,7 +247,10 @@ async def test_what_follows_a_taken_event_id_in_its_group_is_judged_without_it(b
         taken, writes=[msgspec.structs.replace(taken.writes[0], stream="wall", expected=0)]
     )
     outcomes = await asyncio.gather(
-        bench.committer.append(again), bench.lay("wall", 2, 0), bench.lay("wall", 3, 1), return_exceptions=True
+        bench.committer.append(again),
+        bench.lay("wall", 2, 0),
+        bench.lay("wall", 3, 1),
+        return_exceptions=True,
     )
     assert [type(outcome) for outcome in outcomes] == [Conflict, list, list]
     assert positions(bench.published) == [1, 2, 3]
