@@ -35,7 +35,7 @@ VIEW_NAMES = ("userdb", "directory", "statistics", "outbox")
 """The views that can be rebuilt. Those that take longest come first: no processor shall be idle at the end."""
 
 SMALL_LOG_BYTES = 16 << 20
-"""Up to this size of the log one process builds all views: the work takes no longer than starting others."""
+"""Up to this size of the log one process builds all views: that takes no longer than to start others."""
 
 Show = Callable[[str, int, int, float], None]
 """Told (view, events done, events in all, events a second)."""

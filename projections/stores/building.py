@@ -71,9 +71,9 @@ class BuildingStore(EmbeddedStore):
     async def write(self, changes: Sequence[Effect], checkpoint: int, schema: int) -> None:
         """Add all changes and move the checkpoint: see `EmbeddedStore.write`."""
         if self._is_empty:
-            self._is_empty = False
             with errors_of(self._path):
                 self._load = Load(self._writer)
+            self._is_empty = False
         try:
             await super().write(changes, checkpoint, schema)
         except IndexesNeeded:
@@ -91,10 +91,10 @@ class BuildingStore(EmbeddedStore):
         return self._batched
 
     def _end_load(self) -> None:
-        load, self._load = self._load, None
-        if load is not None:
+        if self._load is not None:
             with errors_of(self._path):
-                load.end()
+                self._load.end()
+            self._load = None
 
     async def _commit(self, size: int) -> None:
         self._writer.execute("COMMIT")

@@ -8,7 +8,8 @@ counts. Whatever needs an index raises `IndexesNeeded`: then all are made, and t
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from typing import Final
 
@@ -41,9 +42,10 @@ class Load:
         self._seen = bytearray(SEEN_BYTES)
         self.documents = 0
         self.databases: dict[str, Counters] = {}
-        for name in INDEXES:
-            connection.execute(f"DROP INDEX {name}")
-        connection.execute("CREATE TEMP TABLE place (key INTEGER PRIMARY KEY, number INTEGER NOT NULL)")
+        with _transaction(connection):
+            for name in INDEXES:
+                connection.execute(f"DROP INDEX {name}")
+            connection.execute("CREATE TEMP TABLE place (key INTEGER PRIMARY KEY, number INTEGER NOT NULL)")
 
     def number(self, key: int) -> int | None:
         """Return the number of the row with this key, None if there is none."""
@@ -72,15 +74,23 @@ class Load:
             seen[key % SEEN_BYTES] = seen[(key >> 24) % SEEN_BYTES] = 1
 
     def end(self) -> None:
-        """Write the counters and make the indexes."""
-        self._seen.clear()
-        with closing(self._connection.cursor()) as cursor:
-            cursor.execute("BEGIN")
-            cursor.executemany(COUNT, map(Counters.row, self.databases.values()))
+        """Write the counters and make the indexes; where that fails, nothing has changed. Raises sqlite3.Error."""
+        with _transaction(self._connection):
+            self._connection.executemany(COUNT, map(Counters.row, self.databases.values()))
             for statement in INDEXES.values():
-                cursor.execute(statement)
-            cursor.execute("DROP TABLE temp.place")
-            cursor.execute("COMMIT")
+                self._connection.execute(statement)
+            self._connection.execute("DROP TABLE temp.place")
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN")
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def _key(database: int, id: str) -> int:  # noqa: A002 - CouchDB's word
