@@ -32,10 +32,10 @@ from projections.stores.embedded import EmbeddedStore
 from projections.view_store import View
 
 VIEW_NAMES = ("userdb", "directory", "statistics", "outbox")
-"""The views that can be rebuilt. Those that take longest come first: no processor shall be idle at the end."""
+"""The views that can be rebuilt; those that take longest first, so that no processor is idle at the end."""
 
 SMALL_LOG_BYTES = 16 << 20
-"""Up to this size of the log one process builds all views: that takes no longer than to start others."""
+"""Up to this size of the log one process builds all views: no longer than what starting others takes."""
 
 Show = Callable[[str, int, int, float], None]
 """Told (view, events done, events in all, events a second)."""

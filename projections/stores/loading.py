@@ -74,7 +74,7 @@ class Load:
             seen[key % SEEN_BYTES] = seen[(key >> 24) % SEEN_BYTES] = 1
 
     def end(self) -> None:
-        """Write the counters and make the indexes; where that fails, nothing has changed. Raises sqlite3.Error."""
+        """Write the counters and make the indexes. Raises sqlite3.Error, and nothing has changed then."""
         with _transaction(self._connection):
             self._connection.executemany(COUNT, map(Counters.row, self.databases.values()))
             for statement in INDEXES.values():

@@ -14,13 +14,19 @@ from pathlib import Path
 import pytest
 
 from events.errors import InvalidInput
+from projections.stores.building import BuildingStore
 from projections.stores.couchdb import CouchdbStore
 from projections.stores.embedded import EmbeddedStore
 from projections.view_store import Document, Forget, ViewStore
 from tests.fakes.view_changes import DATABASE, MemoryBlobs, change
 from tests.servers.couchdb import couchdb_server
 
-ADAPTERS = ["embedded", "couchdb-protocol", *(["couchdb"] if os.environ.get("COUCHDB_URL") else [])]
+ADAPTERS = [
+    "embedded",
+    "embedded-building",
+    "couchdb-protocol",
+    *(["couchdb"] if os.environ.get("COUCHDB_URL") else []),
+]
 
 
 class Bench:
@@ -67,6 +73,8 @@ async def bench(
     match request.param:
         case "embedded":
             bench = Bench(lambda: EmbeddedStore.open(tmp_path / "userdb.sqlite"), blobs)
+        case "embedded-building":
+            bench = Bench(lambda: BuildingStore.open(tmp_path / "userdb.sqlite"), blobs)
         case "couchdb-protocol":
             url = protocol_server()
             bench = Bench(lambda: CouchdbStore.connect(url, blobs, prefix=prefix), blobs)

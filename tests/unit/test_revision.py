@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events.errors import CorruptRecord, InvalidInput, NotFound
-from projections.revision import MAX_GENERATION, Outcome, RevisionTree, computed, order, parse
+from projections.revision import (
+    MAX_GENERATION,
+    Outcome,
+    RevisionTree,
+    computed,
+    encoded_first,
+    order,
+    parse,
+)
 
 Path = tuple[tuple[str, ...], bool]
 
@@ -29,6 +37,18 @@ def grown(*paths: Path, limit: int = 1000) -> RevisionTree:
 
 
 # Names
+
+
+@pytest.mark.parametrize("rev", ["1-" + "ab" * 16, "1-short", "7-" + "Z" * 16, "1-" + "AB" * 16])
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_first_revision_is_packed_like_the_tree_of_it(rev: str, deleted: bool) -> None:
+    assert encoded_first(rev, deleted) == grown(((rev,), deleted)).encode()
+
+
+@pytest.mark.parametrize("rev", ["", "0-a", "1-", "1", "malformed", "01-a", f"{MAX_GENERATION + 1}-a"])
+def test_a_malformed_first_revision_is_not_packed(rev: str) -> None:
+    with pytest.raises(InvalidInput):
+        encoded_first(rev, deleted=False)
 
 
 def test_a_first_revision_has_generation_one_and_a_hash_of_32_digits() -> None:

@@ -141,6 +141,28 @@ def test_a_reader_beside_the_daemon_sees_new_keys_and_notices_destroyed_ones(
     assert reader.key(key_id) is None
 
 
+def test_a_busy_reader_sees_new_keys_and_notices_destroyed_ones(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vault_module, "COPIED_AFTER", 1)
+    monkeypatch.setattr(vault_module, "CACHED", 1)
+    vault = Vault.open(path)
+    reader = Vault.open_read_only(path, vault.id)
+    assert reader is not None
+    before = [vault.key_of(f"0x{number:040x}") for number in range(3)]
+    monkeypatch.setattr(vault_module, "LOOK_AGAIN_SECONDS", 1e9)
+    for key in (*before, vault.key_of(OWNER), *before):
+        found = reader.key(key.id)
+        assert found is not None
+        assert found.nonce_of(b"x") == key.nonce_of(b"x")
+    gone = vault.key_of(OWNER).id
+    destroy(vault, OWNER)
+    monkeypatch.setattr(vault_module, "LOOK_AGAIN_SECONDS", 0.0)
+    assert reader.key(gone) is None
+    with pytest.raises(SealBroken, match="no key"):
+        reader.key(b"8 bytes.")
+
+
 def test_the_cache_forgets_and_finds_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vault_module, "CACHED", 3)
     vault = Vault.open(path)
