@@ -103,7 +103,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Let the time of the first timer come, and make ready what is due then."""
         timers = self._scheduled
         while timers and timers[0]._cancelled:
-            heapq.heappop(timers)._scheduled = False
+            heapq.heappop(timers)._scheduled = False  # type: ignore[attr-defined]
         if not timers:
             if self._stopping:
                 return
@@ -111,7 +111,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._seconds = max(self._seconds, timers[0].when())
         while timers and timers[0].when() <= self._seconds:
             timer = heapq.heappop(timers)
-            timer._scheduled = False
+            timer._scheduled = False  # type: ignore[attr-defined]
             self._ready.append(timer)
 
     def _made(

@@ -168,7 +168,8 @@ class SimulatedNode:
         assert ended is not None
         task = self._loop.create_task(work, context=self._context)
         # A dead life never finishes anything.
-        await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {task, ended}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
             raise Down(life)
         return task.result()

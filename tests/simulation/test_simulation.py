@@ -167,8 +167,11 @@ def test_what_expires_while_the_peer_is_away_has_failed_for_its_sender(
 
 def test_a_life_ends_at_its_failpoint_and_nowhere_else() -> None:
     died: list[str] = []
-    plain = failpoints.after("blob-written")(lambda: "done")
-    other = failpoints.after("blob-synced")(lambda: "done")
+
+    def done() -> str:
+        return "done"
+
+    plain, other = failpoints.after("blob-written")(done), failpoints.after("blob-synced")(done)
 
     def live() -> None:
         WORLD.set("alpha/1")
