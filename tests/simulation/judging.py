@@ -152,6 +152,8 @@ async def _node(node: SimulatedNode) -> AsyncIterator[str]:
     await asyncio.gather(*(core.views.reached(view, core.log.head) for view in core.views.runners))
     if parked := await core.parking.list():
         yield f"{node.name}: {len(parked)} reactions are parked"
+    if waiting := await core.federation.queue.destinations():
+        yield f"{node.name}: something still waits for {', '.join(waiting)}"
     for name, view in core.views.views.items():
         path = aside_path(Path(node.data), name)
         aside = BuildingStore.open(path, revs_limit(name))
