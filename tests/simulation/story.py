@@ -58,8 +58,8 @@ class Size(msgspec.Struct, frozen=True):
 
     nodes: int = 3
     people: int = 2
-    acts: int = 40
-    seconds: float = 7 * MINUTE
+    acts: int = 36
+    seconds: float = 6 * MINUTE
     trouble: bool = True
 
 
@@ -225,7 +225,7 @@ class Story:
         sender, to = self.chance.sample(self.people, 2)
         if self.chance.random() < 0.7:
             await self.says(to, sender, "accepted", minutes=self.chance.choice((1, 3, 60)))
-        for _ in range(self.chance.choice((3, 6, 14))):
+        for _ in range(self.chance.choice((3, 4, 13))):
             await self.writes(sender, [to])
             await asyncio.sleep(self.chance.choice((0.0, 0.1, 8.0)))
 
