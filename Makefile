@@ -52,8 +52,8 @@ docs: $(VENV)/dev.stamp ## Write the generated pages: configuration and commands
 fuzz: $(VENV)/dev.stamp ## Fuzz every parser, SECONDS=60 each; TARGETS="…" for some of them
 	$(BIN)/python -m tests.fuzz $(SECONDS) $(TARGETS)
 
-simulate: $(VENV)/dev.stamp ## Many nodes in virtual time, with faults: SEEDS=1000, or SEED=… tells the story of one
-	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000))
+simulate: $(VENV)/dev.stamp ## Many nodes in virtual time, with faults: SEEDS=1000, FROM=0; SEED=… tells the story of one
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000) --from $(or $(FROM),0))
 
 bench: test-setup $(VENV)/bench.stamp ## Measure all (about half an hour; QUICK=1: some minutes, nothing recorded)
 	$(BIN)/python -m benchmarks --size $(if $(QUICK),quick,full)

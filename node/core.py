@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import shutil
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -104,14 +106,20 @@ class Core:
     """Everything of a node but its doors. Use `Core.open`, then `start`, in the end `close`."""
 
     def __init__(
-        self, settings: Settings, clock: Clock | None = None, discovery: Discovery | None = None
+        self,
+        settings: Settings,
+        clock: Clock | None = None,
+        discovery: Discovery | None = None,
+        *,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         """Open all stores below the data folder; the machine's `clock` and network unless others are given.
 
-        Raises Misconfigured, CorruptRecord.
+        `chance` draws from 0 to 1, for what is spread in time. Raises Misconfigured, CorruptRecord.
         """
         data = _data_folder(settings.node.data)
         self.settings = settings
+        self._chance = chance
         self.clock: Clock = clock or SystemClock()
         self.vault = Vault.open(vault_path(data), bound_vault(data / "log.sqlite"))
         codec = Codec(sealer=Envelopes(self.vault))
@@ -314,6 +322,7 @@ class Core:
             messages=self.peer_messages,
             reports=self.reports,
             clock=self.clock,
+            chance=self._chance,
         )
         return Federation(rooms)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 
@@ -94,7 +93,8 @@ class Backlog(msgspec.Struct):
 class Rooms:
     """What of a node sending stands on.
 
-    `keys` are the node's own, `peer_keys` those of others; `messages` is the node's own door.
+    `keys` are the node's own, `peer_keys` those of others; `messages` is the node's own door. `chance` draws
+    from 0 to 1: by how much a pause is cut.
     """
 
     settings: Settings
@@ -111,6 +111,7 @@ class Rooms:
     messages: Messages
     reports: PeerReports
     clock: Clock
+    chance: Callable[[], float]
 
 
 class Federation:
@@ -174,7 +175,7 @@ class Federation:
             post=self._rooms.actors,
             clock=self._rooms.clock,
             settings=self._rooms.settings.delivery,
-            chance=random.random,
+            chance=self._rooms.chance,
         )
 
     def _uploads(self) -> Uploads:

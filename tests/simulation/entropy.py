@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+from actors.runtime import timers
+from node import federation
 from node.crypto import scrypt_pool
 
 
@@ -36,17 +38,27 @@ def cheap(secret: bytes, salt: bytes, _: scrypt_pool.Cost, length: int) -> bytes
     return hashlib.blake2b(secret, key=salt[:64], digest_size=length).digest()
 
 
+def drawn(seed: int) -> Callable[[str], random.Random]:
+    """Return what makes a source of chance for each name; each is drawn from by one part alone."""
+    return lambda name: random.Random(f"{seed} {name}")
+
+
 @contextmanager
-def seeded(seed: int) -> Iterator[random.Random]:
-    """Draw everything from a seed while the block runs: salts, keys, nonces and jitter."""
-    chance = random.Random(seed)
-    random.seed(seed)
+def seeded(chance: random.Random) -> Iterator[None]:
+    """Draw salts, keys and nonces from `chance` while the block runs."""
     with (
         patch.object(os, "urandom", chance.randbytes),
         patch.object(secrets, "token_bytes", lambda count=32: chance.randbytes(count)),
         patch.object(secrets, "token_hex", lambda count=32: chance.randbytes(count).hex()),
         patch.object(secrets, "choice", chance.choice),
+        patch.object(random, "random", _unforeseen),
         patch.object(scrypt_pool, "ThreadPoolExecutor", AtOnce),
         patch.object(scrypt_pool, "_derive", cheap),
+        patch.object(timers, "LOOK_SECONDS", 60.0),
+        patch.object(federation, "COUNT_SECONDS", 300.0),
     ):
-        yield chance
+        yield
+
+
+def _unforeseen() -> float:
+    raise AssertionError("a node draws from a source that is not the simulation's")

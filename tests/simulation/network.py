@@ -11,6 +11,7 @@ import random
 from collections.abc import Awaitable, Mapping
 from contextvars import copy_context
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -62,15 +63,11 @@ class Host(Protocol):
 
 
 class Network:
-    """Everything between the hosts. `requests` counts what was sent, `lost` what never came, or came back.
-
-    `let_in` has the times (s) of what each life of a host did for each peer, and did not refuse.
-    """
+    """Everything between the hosts. `requests` counts what was sent, `lost` what never came, or came back."""
 
     def __init__(self, chance: random.Random) -> None:
         self.faults = Faults()
         self.requests = self.lost = self.duplicated = 0
-        self.let_in: dict[tuple[str, str], list[float]] = {}
         self._chance = chance
         self._hosts: dict[str, Host] = {}
         self._parts: dict[str, int] = {}
@@ -99,12 +96,13 @@ class Network:
             return Outcome.TIMED_OUT, ()
         return (Outcome.FOUND, (record_text(host.public_key),)) if kind == "TXT" else (Outcome.NO_DATA, ())
 
-    async def send(self, asking: str, method: str, target: Target, body: bytes) -> Fetched:
+    async def send(self, asking: str, method: str, url: str, body: bytes) -> Fetched:
         """Carry one request and its answer. Raises FetchFailed when no answer comes."""
         self.requests += 1
+        parts = urlsplit(url)
         twice = self._drawn(self.faults.duplicate)
         answers = [
-            asyncio.create_task(self._carried(asking, target.host, method, target.path, body))
+            asyncio.create_task(self._carried(asking, parts.hostname or "", method, parts.path, body))
             for _ in range(1 + twice)
         ]
         self.duplicated += twice
@@ -113,7 +111,7 @@ class Network:
             if (fetched := task.result()) is not None:
                 return fetched
         self.lost += 1
-        raise FetchFailed("the host could not be reached", f"{method} {target.url}: no answer")
+        raise FetchFailed("the host could not be reached", f"{method} {url}: no answer")
 
     async def _carried(self, asking: str, host: str, method: str, path: str, body: bytes) -> Fetched | None:
         """Bring a request there and its answer back; None when either is lost."""
@@ -123,20 +121,19 @@ class Network:
         if there is None or not there.world or lost:
             return None
         fetched = await self._served(there, method, path, body, asking)
+        if fetched is None:
+            return None
         await asyncio.sleep(self._chance.random() * self.faults.delay)
         return None if self._drawn(self.faults.lose) or not self._together(asking, host) else fetched
 
-    async def _served(self, there: Host, method: str, path: str, body: bytes, client: str) -> Fetched:
-        """Let the host answer in its own life, which may end meanwhile: then this waits for ever."""
-        context = copy_context()
-        context.run(WORLD.set, there.world)
-        loop, life = asyncio.get_running_loop(), there.world
-        began = loop.time()
+    async def _served(self, there: Host, method: str, path: str, body: bytes, client: str) -> Fetched | None:
+        """Let the host answer in its own life; when that ends meanwhile this waits for ever, or has None."""
+        life, context = there.world, copy_context()
+        context.run(WORLD.set, life)
         work = there.serve(method, path, body, client)
-        answer = await loop.create_task(_answered(work), context=context)
-        if method == "POST" and answer.status < 400:
-            self.let_in.setdefault((client, life), []).append(began)
-        return answer
+        task = asyncio.get_running_loop().create_task(_answered(work), context=context)
+        await asyncio.wait({task})
+        return task.result() if there.world == life else None
 
 
 async def _answered(work: Awaitable[Fetched]) -> Fetched:
@@ -144,9 +141,9 @@ async def _answered(work: Awaitable[Fetched]) -> Fetched:
     try:
         return await work
     except MailioError as error:
-        answer = refusal(error)
-        assert isinstance(answer.body, bytes)
-        return Fetched(answer.status, answer.content_type, answer.body, answer.headers.get("Retry-After", ""))
+        said = refusal(error)
+        assert isinstance(said.body, bytes)
+        return Fetched(said.status, said.content_type, said.body, said.headers.get("Retry-After", ""))
 
 
 class NetworkResolver(Resolver):
@@ -173,15 +170,14 @@ class NetworkClient(GuardedClient):
     async def _sent(
         self, method: str, target: Target, limit: int, body: bytes, headers: dict[str, str]
     ) -> Fetched:
-        """Send what the real client would, at its pace and to the hosts that it allows."""
-        return await self._network.send(self._own, method, target, body)
+        return await self._network.send(self._own, method, str(target.url), body)
 
 
 class NetworkDiscovery(Discovery):
     """A node's discovery on the simulated network."""
 
     def __init__(self, settings: DiscoverySettings, clock: LoopClock, network: Network, own: str) -> None:
-        self._network, self._own, self._loop_clock = network, own, clock
+        self._network, self._own, self._time = network, own, clock
         super().__init__(settings, clock)
         self.resolver = NetworkResolver(settings, clock, network, own)
         self.domains = Domains(self.resolver, settings.prefixes)
@@ -189,5 +185,5 @@ class NetworkDiscovery(Discovery):
         self.dids = WebDids(self.client, settings, clock)
 
     def client_with(self, settings: DiscoverySettings) -> GuardedClient:
-        """Make a client of the simulated network, whoever it is for."""
-        return NetworkClient(self.resolver, settings, self._loop_clock, self._network, self._own)
+        """Make another client on the network; everything of a node that sends asks here for its own."""
+        return NetworkClient(self.resolver, settings, self._time, self._network, self._own)

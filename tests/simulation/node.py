@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from actors.outgoing import DeliverySettings
+from actors.runtime.activation import ActorLimits
+from actors.runtime.reaction import DispatchLimits
 from node.api.mailboxes import Mailboxes, OwnerKeys, UserVisibility
 from node.core import Core
 from node.crypto.did_documents import ServerEndpoints, server_document
@@ -34,32 +36,52 @@ T = TypeVar("T")
 
 JSON = "application/json"
 
+SKEWS = (0, 0, -20_000, 3_000)
+"""How far the clock of a node goes wrong, in milliseconds: each node's is drawn."""
+
+Draw = Callable[[str], random.Random]
+"""Gives a source of chance by its name: what is drawn from one leaves the others as they were."""
+
 
 class Down(Exception):
     """The node does not run now, or died on the way."""
 
 
-class SimulatedNode:
-    """A node called `name`; its server's domain is `mio.<name>.example`."""
+class Served(msgspec.Struct, frozen=True):
+    """A request that a life took from a peer: when it came and when it was answered, in virtual seconds."""
 
-    def __init__(
-        self, name: str, folder: Path, network: Network, loop: SimulatedLoop, chance: random.Random
-    ) -> None:
+    life: str
+    peer: str
+    came: float
+    answered: float
+
+
+class SimulatedNode:
+    """A node called `name`; its server's domain is `mio.<name>.example`. `deaths` are the places of its deaths."""
+
+    def __init__(self, name: str, folder: Path, network: Network, loop: SimulatedLoop, draw: Draw) -> None:
         self.name = name
         self.domain = f"mio.{name}.example"
         self.folder = folder
+        self.data = folder / "new"
         self.lives = 0
+        self.life = ""
+        self.deaths: list[str] = []
+        self.served: list[Served] = []
         self.core: Core | None = None
         self.writes: ClientWrites | None = None
         self.public_key = b""
-        self._network, self._loop, self._chance = network, loop, chance
+        self._network, self._loop = network, loop
+        self._ids, self._jitter = draw(f"ids of {name}"), draw(f"jitter of {name}")
+        self._skew = draw(f"clock of {name}").choice(SKEWS)
         self._context: Context | None = None
+        self._ended: asyncio.Future[None] | None = None
         network.add(self)
 
     @property
     def world(self) -> str:
-        """The life in which it runs now, "" while it is down."""
-        return f"{self.name}/{self.lives}" if self.core is not None else ""
+        """The life in which it answers now, "" while it is down or not ready."""
+        return self.life if self.core is not None else ""
 
     @property
     def running(self) -> Core:
@@ -68,39 +90,40 @@ class SimulatedNode:
             raise Down(self.name)
         return self.core
 
-    @property
-    def data(self) -> Path:
-        """The data folder of this life."""
-        return self.folder / str(self.lives)
-
     def settings(self) -> Settings:
-        """Defaults, but for names, and for pauses that fit into minutes."""
+        """Defaults, but for names, for pauses that fit into minutes, and for bounds that a story comes to."""
         return Settings(
             node=NodeSettings(
                 data=self.data, server_domain=self.domain, email_domains=(f"{self.name}.example",)
             ),
+            actors=ActorLimits(idle_seconds=45.0, sweep_seconds=15.0),
+            reactions=DispatchLimits(checkpoint_seconds=10.0),
             discovery=DiscoverySettings(failure_seconds=5),
-            # So narrow that whoever comes back meets it.
-            mtp=MtpSettings(requests_per_second=2.0, request_burst=20),
             delivery=DeliverySettings(first_seconds=5.0, most_seconds=120.0, breaker_seconds=20.0),
+            mtp=MtpSettings(requests_per_second=1.0, request_burst=5),
         )
 
+    def next_life(self) -> str:
+        """Name the life that the next start begins."""
+        return f"{self.name}/{self.lives + 1}"
+
     async def start(self) -> None:
-        """Begin a life with the files that the last one left."""
-        before = self.data
+        """Begin a life with the files that the last one left. Raises Down when it ends before it is ready."""
+        self.life = self.next_life()
         self.lives += 1
+        before, self.data = self.data, self.folder / str(self.lives)
         if before.exists():
             before.rename(self.data)
-        context = copy_context()
-        context.run(WORLD.set, f"{self.name}/{self.lives}")
-        self._context = context
-        await self._loop.create_task(self._begun(), context=context)
+        self._context = copy_context()
+        self._context.run(WORLD.set, self.life)
+        self._ended = self._loop.create_future()
+        await self._lived(self._begun())
 
     async def _begun(self) -> None:
-        clock = LoopClock(self._loop, self._chance)
+        clock = LoopClock(self._loop, self._ids, self._skew)
         settings = self.settings()
         discovery = NetworkDiscovery(settings.discovery, clock, self._network, self.domain)
-        core = Core(settings, clock, discovery)
+        core = Core(settings, clock, discovery, chance=self._jitter.random)
         self.public_key = core.keys.public_key
         await core.start()
         self.writes = ClientWrites(
@@ -115,37 +138,45 @@ class SimulatedNode:
         self.core = core
         await core.federation.open(core.log.head)
 
-    def die(self) -> None:
+    def die(self, where: str = "between two steps") -> None:
         """End this life here and now; its files are copied as they are, for it keeps the open ones."""
-        if self.core is None:
+        if not self.life:
             return
-        self._loop.kill(self.world)
-        aside = self.folder / "aside"
-        shutil.copytree(self.data, aside, symlinks=True, ignore=shutil.ignore_patterns("*-shm", "*.lock"))
-        self.data.rename(self.folder / f"{self.lives}.dead")
-        aside.rename(self.data)
+        self._loop.kill(self.life)
+        self.deaths.append(where)
+        left = self.folder / f"{self.lives}.left"
+        if self.data.exists():
+            shutil.copytree(self.data, left, symlinks=True, ignore=shutil.ignore_patterns("*-shm", "*.lock"))
+            self.data.rename(self.folder / f"{self.lives}.dead")
+        self.data, self.life = left, ""
         self.core = self.writes = None
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
 
     async def stop(self) -> None:
         """End this life in good order."""
         await self.inside(lambda core: core.close())
-        self.core = self.writes = None
+        self.core, self.writes, self.life = None, None, ""
 
     async def inside(self, work: Callable[[Core], Coroutine[Any, Any, T]]) -> T:
         """Do something in this life, as a door would. Raises Down when it ends before the work does."""
-        core, life = self.running, self.world
+        return await self._lived(work(self.running))
+
+    async def _lived(self, work: Coroutine[Any, Any, T]) -> T:
+        life, ended = self.life, self._ended
         assert self._context is not None
-        task = self._loop.create_task(work(core), context=self._context)
-        while not task.done():
-            # A dead life never finishes anything; so look whether it still is.
-            await asyncio.wait({task}, timeout=0.5)
-            if self.world != life:
-                raise Down(life)
+        assert ended is not None
+        task = self._loop.create_task(work, context=self._context)
+        # A dead life never finishes anything.
+        either: set[asyncio.Future[Any]] = {task, ended}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if ended.done():
+            raise Down(life)
         return task.result()
 
     async def serve(self, method: str, path: str, body: bytes, client: str) -> Fetched:
         """Answer a peer, as the HTTP door does; the network sees to it that this runs in the node's life."""
-        core = self.running
+        core, life, came = self.running, self.life, self._loop.time()
         if method == "GET":
             return _document(await self._asked_for(core, path))
         doors: dict[str, tuple[int, Callable[[bytes, str], Awaitable[bytes]]]] = {
@@ -154,7 +185,11 @@ class SimulatedNode:
             "/api/v1/mtp/handshake": (200, core.peer_door.handshake),
         }
         status, door = doors[path]
-        return Fetched(status, JSON, await door(body, client))
+        with core.peer_door.turns.of_address(client) as grow:
+            grow(len(body))
+            reply = await door(body, client)
+        self.served.append(Served(life, client, came, self._loop.time()))
+        return Fetched(status, JSON, reply)
 
     async def _asked_for(self, core: Core, path: str) -> dict[str, Any] | None:
         if path == "/.well-known/did.json":
@@ -163,13 +198,13 @@ class SimulatedNode:
 
     def doom(self, steps: int) -> None:
         """Let the node die when it has given `steps` more jobs to its threads: in the middle of something."""
-        life = self.world
+        life = self.life
         last = self._loop.steps.get(life, 0) + steps
 
         def due(world: str, step: int) -> bool:
             if world != life or step < last:
                 return False
-            self.die()
+            self.die("in a thread")
             return True
 
         self._loop.at_step[self.name] = due

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import shutil
 import tempfile
 import time
@@ -14,9 +13,10 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from tests.simulation.entropy import seeded
+from tests.simulation.entropy import drawn, seeded
 from tests.simulation.judging import broken
 from tests.simulation.loop import SimulatedLoop
+from tests.simulation.node import Draw
 from tests.simulation.story import Size, Story
 
 MEMORY = Path("/dev/shm")
@@ -24,7 +24,10 @@ MEMORY = Path("/dev/shm")
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What became of one seed. `broken` is empty when all promises were kept; `story` is told line by line."""
+    """What became of one seed. `broken` is empty when all promises were kept; `story` is told line by line.
+
+    `deaths` are the places where nodes died, `states` counts what the senders saw in the end.
+    """
 
     seed: int
     broken: tuple[str, ...]
@@ -33,7 +36,8 @@ class Result(msgspec.Struct, frozen=True):
     messages: int
     requests: int
     lost: int
-    deaths: int
+    deaths: tuple[str, ...]
+    states: dict[str, int]
     fingerprint: str
 
     @property
@@ -50,16 +54,17 @@ def simulate(seed: int, size: Size | None = None, *, messages: bool = False) -> 
     began = time.perf_counter()
     folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=MEMORY if MEMORY.is_dir() else None))
     try:
-        with seeded(seed) as chance:
-            return _told(seed, size or Size(), chance, folder, began)
+        draw = drawn(seed)
+        with seeded(draw("entropy")):
+            return _told(seed, size or Size(), draw, folder, began)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _told(seed: int, size: Size, chance: random.Random, folder: Path, began: float) -> Result:
+def _told(seed: int, size: Size, draw: Draw, folder: Path, began: float) -> Result:
     loop = SimulatedLoop()
     asyncio.set_event_loop(loop)
-    story = Story(folder, size, chance, loop)
+    story = Story(folder, size, draw, loop)
     try:
         problems = loop.run_until_complete(_whole(story))
     except Exception:  # noqa: BLE001 - a story that can't be told is a finding, with all that is known of it
@@ -72,7 +77,8 @@ def _told(seed: int, size: Size, chance: random.Random, folder: Path, began: flo
         messages=sum(len(person.sent) for person in story.people),
         requests=story.network.requests,
         lost=story.network.lost,
-        deaths=story.deaths,
+        deaths=tuple(story.deaths),
+        states=story.states,
         fingerprint=story.fingerprint,
     )
 
