@@ -160,7 +160,7 @@ async def ten(folder: Path, size: Size, *, one_dead: bool) -> float:
         nodes.places["alpha"] = alpha = Place(nodes, "alpha")
         await alpha.start()
         senders = await _users(alpha, SENDERS, "sender")
-        each = size.of(160, 40, 2)
+        each = size.of(120, 40, 2)
         began = time.perf_counter()
         routes = [peer.did for _ in range(max(1, each // SENDERS)) for peer in peers]
         await asyncio.gather(*(_sender(alpha, one, routes) for one in senders))
@@ -183,7 +183,7 @@ async def measured(folder: Path, size: Size) -> Figures:
     """Measure all, what is compared in turns."""
     first, looked_up = await pair(folder / "pair", size)
     alive, dead = [], []
-    for number, one_dead in in_turns([False, True], size.of(5, 1, 1)):
+    for number, one_dead in in_turns([False, True], size.of(3, 1, 1)):
         rate = await ten(folder / f"ten{number}{one_dead}", size, one_dead=one_dead)
         (dead if one_dead else alive).append(rate)
     rate, slowed = middle(alive), middle(dead)
