@@ -101,7 +101,7 @@ async def pair(folder: Path, size: Size) -> tuple[Pair, Lookups]:
 
 
 async def lookups(place: Place, domain: str, asker: User, count: int) -> Lookups:
-    """Look up emails that nobody has asked about before, eight at once, and see what the loop does meanwhile."""
+    """Look up emails that nobody has asked about, eight at once, and see what the loop does meanwhile."""
     began = time.perf_counter()
     await place.core.hasher.hash(f"one@{domain}")
     scrypt, pauses, done = time.perf_counter() - began, list[float](), asyncio.Event()

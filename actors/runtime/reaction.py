@@ -286,7 +286,7 @@ class Dispatcher:
     async def _give_way(self, seconds: float) -> None:
         """Pause, but no longer than others go first: behind a full batch it may be two seconds."""
         end = asyncio.get_running_loop().time() + seconds
-        while (left := end - asyncio.get_running_loop().time()) > 0 and self._gives_way():
+        while (left := end - asyncio.get_running_loop().time()) > 0 and self._gives_way():  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(min(left, GIVE_WAY_LOOK))
 
     async def _dispatch(self, record: Recorded) -> int:

@@ -69,9 +69,7 @@ async def test_the_next_end_is_known_without_a_search_and_found_anew_when_it_has
     assert window.next_end(0) == NEVER
     ends = {"a": 30, "b": 10, "c": 20}
     await window.fill(
-        queue(
-            Delivery(id=name, owner=name, phase=Phase.WAITING, expires_at=at) for name, at in ends.items()
-        )
+        queue(Delivery(id=name, owner=name, phase=Phase.WAITING, expires_at=at) for name, at in ends.items())
     )
     assert window.next_end(0) == 10
     window.remove("b")
