@@ -182,7 +182,7 @@ async def _never(peer: ScriptedPeer, request: web.Request, body: bytes) -> web.R
 async def measured(folder: Path, size: Size) -> Figures:
     """Measure all, what is compared in turns."""
     first, looked_up = await pair(folder / "pair", size)
-    alive, dead = [], []
+    alive, dead = list[float](), list[float]()
     for number, one_dead in in_turns([False, True], size.of(3, 1, 1)):
         rate = await ten(folder / f"ten{number}{one_dead}", size, one_dead=one_dead)
         (dead if one_dead else alive).append(rate)
