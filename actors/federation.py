@@ -19,7 +19,7 @@ from actors.outgoing import KIND, Concluded, Ended, Outgoing
 from actors.runtime.aggregate import AggregateActor, fold
 from actors.runtime.loop_actor import report
 from actors.runtime.timers import Wake
-from actors.window import Window
+from actors.window import NEVER, Window
 from events import delivery, destination
 from events.attempt import Cause, Outcome
 from events.delivery import (
@@ -56,9 +56,6 @@ from events.errors import AlreadyAnswered, Conflict, Gone, MailioError, VersionC
 from events.event import Recorded
 from events.log import failpoints
 from events.log.log import Log, Origin, SnapshotStore, Write
-
-NEVER = 2**63
-"""A time that does not come."""
 
 LOG_PAUSE_MS = 1_000
 """Pause after the log could not be written."""
@@ -130,6 +127,8 @@ class FederationActor(AggregateActor[Destination, Command]):
         match message:
             case Inspect():
                 return self.state
+            case Concluded() if not self._outgoing.has_ended(self.key):
+                return None  # An earlier word has settled this end with its own.
             case Wake() | Concluded():
                 return self._woken()
             case Intervene():
@@ -220,8 +219,9 @@ class FederationActor(AggregateActor[Destination, Command]):
 
     def _due(self, now: int, room: int) -> list[Delivery]:
         """Return what has run out of time, and as many as there is room for of what is to be tried now."""
-        running = self._running
-        expired = [one for one in self._window.all() if one.expired(now) and one.id not in running]
+        running, expired = self._running, []
+        if self._window.next_end(now) <= now:
+            expired = [one for one in self._window.all() if one.expired(now) and one.id not in running]
         heads = (one for one in self._window.heads() if one.id not in running and not one.expired(now))
         return [*expired, *islice((one for one in heads if self._is_due(one, now)), max(0, room))]
 
@@ -261,16 +261,27 @@ class FederationActor(AggregateActor[Destination, Command]):
         """Come back when the first lane is due, but not before there is room, or when time runs out."""
         if not self._outgoing.is_open:
             return
-        waiting = [one for one in self._window.all() if one.id not in self._running]
-        heads = [one for one in self._window.heads() if one.id not in self._running]
-        due = min((one.next_at for one in heads if not self._is_due(one, now)), default=NEVER)
-        if any(self._is_due(one, now) for one in heads):
-            due = NEVER if self._running else now  # The end of an attempt brings the actor back.
-        at = min([max(due, self.state.opens_at()), *(one.expires_at for one in waiting)], default=NEVER)
-        if waiting and at < NEVER:
+        running = self._running
+        ends = self._window.next_end(now)
+        if ends <= now:
+            ends = min((one.expires_at for one in self._window.all() if one.id not in running), default=NEVER)
+        at = min(max(self._next_due(now), self.state.opens_at()), ends)
+        if at < NEVER and any(one.id not in running for one in self._window.all()):
             self._outgoing.timers.set(KIND, self.key, max(at, now + 1))
         else:
             self._outgoing.timers.clear(KIND, self.key)
+
+    def _next_due(self, now: int) -> int:
+        """Return when to look at the lanes again; the end of an attempt brings the actor back anyway."""
+        running = self._running
+        soonest = NEVER
+        for one in self._window.heads():
+            if one.id in running:
+                continue
+            if self._is_due(one, now):
+                return NEVER if running else now
+            soonest = min(soonest, one.next_at)
+        return soonest
 
     # Coming back
 

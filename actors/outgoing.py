@@ -231,6 +231,10 @@ class Outgoing:
         except Busy:
             self.timers.set(KIND, destination, self.clock.now() + BUSY_MS)
 
+    def has_ended(self, destination: str) -> bool:
+        """Whether attempts have ended that are not recorded."""
+        return bool(self.outcomes.get(destination))
+
     def ended(self, destination: str) -> list[Ended]:
         """Take the attempts that have ended; they are under way until `settled`."""
         return self.outcomes.pop(destination, [])

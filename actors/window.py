@@ -17,6 +17,10 @@ SHARE = 64
 """Deliveries of one lane among them. Reading the queue again is put off until half of them have gone."""
 
 
+NEVER = 2**63
+"""A time that does not come."""
+
+
 class Window:
     """Deliveries by lane, oldest first. `complete`: there are no others of this destination."""
 
@@ -26,6 +30,7 @@ class Window:
         self._share = share
         self._lanes: dict[str, dict[str, Delivery]] = {}
         self._known: dict[str, Delivery] = {}
+        self._soonest = NEVER
         self.complete = False
         self._unread = True
         self._full: set[str] = set()
@@ -65,6 +70,7 @@ class Window:
         if len(self._known) >= self._size or len(lane) >= self._share:
             return False
         self._lanes.setdefault(state.lane, lane)[state.id] = self._known[state.id] = state
+        self._soonest = min(self._soonest, state.expires_at)
         return True
 
     def put(self, state: Delivery) -> None:
@@ -102,6 +108,15 @@ class Window:
                 break
         self._cut = len(self._known) >= self._size
         self.complete, self._full = complete and not self._cut, full
+
+    def next_end(self, now: int) -> int:
+        """Return a time (ms) before which none runs out of time: not later than `now` only if one has.
+
+        It is remembered, and found anew only when it has come: an actor asks at the end of every attempt.
+        """
+        if self._soonest <= now:
+            self._soonest = min((one.expires_at for one in self._known.values()), default=NEVER)
+        return self._soonest
 
     def heads(self) -> Iterator[Delivery]:
         """Give the delivery of each lane whose turn it is."""

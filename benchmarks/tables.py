@@ -151,6 +151,12 @@ def federation(figures: Any) -> Iterator[Line]:
     yield Line("one message, sent to confirmed", "", alone, met=True)
     found = f"{ten['loss_percent']:.1f} % ({ten['one_dead']:,.0f} to {ten['alive']:,.0f}/s)"
     yield Line("one of ten peers dead: the others lose", "< 5 %", found, ten["loss_percent"] < 5)
+    asked = figures["lookups"]
+    found = (
+        f"{asked['pause']:.1f} ms at most (p99 {asked['pause_p99']:.1f}; a scrypt: {asked['scrypt']:.0f} ms)"
+    )
+    what = "pause of the loop while emails are looked up"
+    yield Line(what, "never as long as a scrypt", found, asked["pause"] < asked["scrypt"])
 
 
 SECTIONS: dict[str, Callable[[Any], Iterator[Line]]] = {

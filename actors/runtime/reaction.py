@@ -45,6 +45,9 @@ Routes = Mapping[str, Reaction]
 
 Batch = Sequence[Recorded]
 
+GIVE_WAY_LOOK = 0.05
+"""Seconds between two looks whether the doors are still busy."""
+
 NOBODY: Name = ("", "")
 """Target of the parked work when the route itself failed."""
 
@@ -276,9 +279,15 @@ class Dispatcher:
     async def _linger(self, routed: int, *, caught_up: bool) -> None:
         """Pause behind the events that were handed out; the longer the more, while others go first."""
         if routed and self._gives_way():
-            await asyncio.sleep(routed * self._limits.give_way_seconds)
+            await self._give_way(routed * self._limits.give_way_seconds)
         elif routed and caught_up:
             await asyncio.sleep(self._limits.linger_seconds)
+
+    async def _give_way(self, seconds: float) -> None:
+        """Pause, but no longer than others go first: behind a full batch it may be two seconds."""
+        end = asyncio.get_running_loop().time() + seconds
+        while (left := end - asyncio.get_running_loop().time()) > 0 and self._gives_way():  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(min(left, GIVE_WAY_LOOK))
 
     async def _dispatch(self, record: Recorded) -> int:
         """Queue an event for its actors, waiting while too much is under way; return how many they are."""

@@ -261,6 +261,27 @@ async def test_an_end_that_came_just_before_a_stop_is_recorded() -> None:
     assert node.state("m1").phase is Phase.DELIVERED
 
 
+async def test_attempts_that_end_together_are_looked_after_once() -> None:
+    """Each end sends a word; the first one settles them all, and the window is not searched for each."""
+    node = await Node(concurrency=4).open()
+    node.courier.hold["beta.example"] = asyncio.Event()
+    for number in range(4):
+        await node.send(f"m{number}", owner=f"0x{number:040x}")
+    looked = 0
+    note = node.outgoing.note
+
+    def counted(state: Destination) -> None:
+        nonlocal looked
+        looked += 1
+        note(state)
+
+    node.outgoing.note = counted  # type: ignore[method-assign]
+    node.courier.hold["beta.example"].set()
+    await node.settle()
+    assert all(node.state(f"m{number}").phase is Phase.DELIVERED for number in range(4))
+    assert looked < 4
+
+
 async def test_a_restart_does_not_begin_by_dialling_the_dead() -> None:
     node = await Node(breaker_failures=1).open()
     node.courier.answers["beta.example"] = lambda _: DEAD

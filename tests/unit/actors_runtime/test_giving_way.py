@@ -41,5 +41,24 @@ async def test_in_a_rush_a_pause_in_proportion_follows_what_was_handed_out() -> 
     assert await seconds_for_two_handfuls(rush=True) >= COINS * PAUSE
 
 
+async def test_a_rush_that_is_over_makes_nothing_wait_any_longer() -> None:
+    """The pause behind a full batch is two seconds; the doors may have been quiet for most of it."""
+    log, rush = MemoryLog(), True
+    system = ActorSystem(ActorLimits(), VirtualClock())
+    system.register("till", lambda key: Till(key, log, MemorySnapshots()))
+    limits = DispatchLimits(linger_seconds=0.0, give_way_seconds=60.0)
+    dispatcher = Dispatcher(
+        "tills", log, system, ROUTES, MemoryCheckpoints(), Parking(log), limits, gives_way=lambda: rush
+    )
+    task = asyncio.create_task(dispatcher.run())
+    for _ in range(2):
+        await log.append(Write("coins", (TestCoinSent(tills=("a",), number=1),)), origin=Origin(actor="test"))
+        async with asyncio.timeout(10):
+            await dispatcher.reached(log.head)
+        rush = False
+    await dispatcher.stop()
+    await task
+
+
 async def test_without_a_rush_nothing_waits() -> None:
     assert await seconds_for_two_handfuls(rush=False) < COINS * PAUSE

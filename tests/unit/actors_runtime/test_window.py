@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 
-from actors.window import Window
+from actors.window import NEVER, Window
 from events.delivery import Delivery, Phase
 
 
@@ -62,3 +62,17 @@ async def test_what_is_held_or_has_ended_takes_no_place() -> None:
     assert [state.id for state in window.heads()] == ["next"]
     window.put(one("next", "a", Phase.DELIVERED))
     assert (len(window), window.complete) == (0, True)
+
+
+async def test_the_next_end_is_known_without_a_search_and_found_anew_when_it_has_come() -> None:
+    window = Window()
+    assert window.next_end(0) == NEVER
+    ends = {"a": 30, "b": 10, "c": 20}
+    await window.fill(
+        queue(Delivery(id=name, owner=name, phase=Phase.WAITING, expires_at=at) for name, at in ends.items())
+    )
+    assert window.next_end(0) == 10
+    window.remove("b")
+    assert window.next_end(9) == 10, "too early does no harm"
+    assert window.next_end(10) == 20
+    assert window.next_end(25) == 20, "c has run out of time and is still here"
