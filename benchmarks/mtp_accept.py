@@ -21,6 +21,7 @@ from contextlib import contextmanager
 import msgspec
 
 from benchmarks.history import ONE, address, node_with
+from benchmarks.mtp_door import door
 from benchmarks.mtp_load import PEER, zone
 from benchmarks.processes import cpu_seconds
 from benchmarks.results import Size, middle, run
@@ -56,8 +57,8 @@ NODE_SETTINGS = {
 class Row(msgspec.Struct, frozen=True):
     """One load: messages a second until the last receipt, latencies in ms, and until all are visible.
 
-    `cpu_ms` is the daemon's processor time for each message until the last receipt, filing included as far as
-    it went on meanwhile.
+    `bare` is what the door takes a second that stores nothing. `cpu_ms` is the daemon's processor time for
+    each message until the last receipt, filing included as far as it went on meanwhile.
     """
 
     sessions: int
@@ -67,6 +68,7 @@ class Row(msgspec.Struct, frozen=True):
     p99: float
     cpu_ms: float
     filed: float
+    bare: float
 
 
 @contextmanager
@@ -91,15 +93,22 @@ def dns(text: str) -> Iterator[str]:
         thread.join()
 
 
-def one_round(daemon: Daemon, sessions: int, size: int, messages: int) -> Row:
-    """Send the load, and wait until all is filed."""
-    assert daemon.process is not None
-    words = (daemon.http_port, sessions, messages, size, HOST, address(0))
+def load(port: int, sessions: int, size: int, messages: int) -> LoadResult:
+    """Send a load to whoever listens there."""
+    words = (port, sessions, messages, size, HOST, address(0))
     command = [sys.executable, "-m", "benchmarks.mtp_load", *map(str, words)]
-    cpu = cpu_seconds(daemon.process.pid)
     answer = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=300).stdout
+    return msgspec.json.decode(answer, type=LoadResult)
+
+
+def one_round(daemon: Daemon, sessions: int, size: int, messages: int) -> Row:
+    """Send the load to the bare door and to the node, and wait until all is filed."""
+    assert daemon.process is not None
+    with door() as port:
+        bare = load(port, sessions, size, messages)
+    cpu = cpu_seconds(daemon.process.pid)
+    result = load(daemon.http_port, sessions, size, messages)
     ended, cpu = time.perf_counter(), cpu_seconds(daemon.process.pid) - cpu
-    result = msgspec.json.decode(answer, type=LoadResult)
     while not daemon.settled():
         time.sleep(0.02)
     seconds = result.seconds + time.perf_counter() - ended
@@ -111,12 +120,13 @@ def one_round(daemon: Daemon, sessions: int, size: int, messages: int) -> Row:
         p99=result.percentile(99) * 1e3,
         cpu_ms=cpu / result.count * 1e3,
         filed=result.count / seconds,
+        bare=bare.rate,
     )
 
 
 def median_of(rounds: list[Row]) -> Row:
     """Take the median of each figure."""
-    names = ("accepted", "p50", "p99", "cpu_ms", "filed")
+    names = ("accepted", "p50", "p99", "cpu_ms", "filed", "bare")
     figures = {name: middle([getattr(one, name) for one in rounds]) for name in names}
     return msgspec.structs.replace(rounds[0], **figures)
 
@@ -140,11 +150,12 @@ def measure(size: Size) -> list[Row]:
 
 def show(rows: list[Row]) -> None:
     """Print a table."""
-    print(f"{'conn':>4} {'bytes':>7}{'accepted/s':>12}{'p50 ms':>9}{'p99 ms':>9}{'cpu ms':>9}{'filed/s':>10}")
+    head = ("accepted/s", 12), ("p50 ms", 9), ("p99 ms", 9), ("cpu ms", 9), ("filed/s", 10), ("bare/s", 9)
+    print(f"conn {'bytes':>7}" + "".join(f"{name:>{width}}" for name, width in head))
     for row in rows:
         print(
             f"{row.sessions:>4} {row.bytes:>7,}{row.accepted:12,.0f}{row.p50:9.1f}{row.p99:9.1f}"
-            f"{row.cpu_ms:9.2f}{row.filed:10,.0f}"
+            f"{row.cpu_ms:9.2f}{row.filed:10,.0f}{row.bare:9,.0f}"
         )
 
 
