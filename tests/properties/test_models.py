@@ -44,6 +44,8 @@ names = st.sampled_from(["Family", "Work", "Inbox", "", "Work "])
 folder_ids = st.sampled_from(["f1", "f2", "inbox"])
 senders = st.sampled_from(SENDERS)
 small = st.integers(0, 3)
+moments = st.integers(1, 4)
+"""Times (ms); 0, the beginning of 1970, says that something has not happened."""
 
 
 class Modelled(RuleBasedStateMachine):
@@ -182,13 +184,13 @@ class BookModel(Modelled):
         elif at >= self.book.get(sender, (0, ""))[0]:
             self.book[sender] = (at, status)
 
-    @rule(name=st.sampled_from("abc"), at=small)
+    @rule(name=st.sampled_from("abc"), at=moments)
     def offer(self, name: str, at: int) -> None:
         if self.offers.get(name) is None:
             assert self.tell(MakeOffer(name, at, 100, 3))
             self.offers[name] = ""
 
-    @rule(name=st.sampled_from("abc"), message=st.sampled_from(["m", "n"]), at=small)
+    @rule(name=st.sampled_from("abc"), message=st.sampled_from(["m", "n"]), at=moments)
     def redeem(self, name: str, message: str, at: int) -> None:
         """The first message that uses an offer has it, as often as it comes."""
         counts = self.offers.get(name) in {"", message}

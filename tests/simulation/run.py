@@ -8,6 +8,8 @@ import shutil
 import tempfile
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -48,17 +50,28 @@ class Result(msgspec.Struct, frozen=True):
 
 def simulate(seed: int, size: Size | None = None, *, messages: bool = False) -> Result:
     """Run one seed; with `messages` the nodes' own messages are shown."""
-    level = logging.INFO if messages else logging.CRITICAL
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
-    logging.getLogger("asyncio").setLevel(level)
     began = time.perf_counter()
     folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=MEMORY if MEMORY.is_dir() else None))
     try:
         draw = drawn(seed)
-        with seeded(draw("entropy")):
+        with seeded(draw("entropy")), _quiet(logging.INFO if messages else logging.CRITICAL):
             return _told(seed, size or Size(), draw, folder, began)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _quiet(level: int) -> Iterator[None]:
+    """Let the nodes say what is of this level, while the block runs."""
+    before, logger = structlog.get_config(), logging.getLogger("asyncio")
+    known = logger.level
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+        logger.setLevel(known)
 
 
 def _told(seed: int, size: Size, draw: Draw, folder: Path, began: float) -> Result:
