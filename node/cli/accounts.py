@@ -173,6 +173,7 @@ def show(context: typer.Context, name: Name, as_json: Json = False) -> None:
             ("opened", f"{moment(account['created'])} UTC"),
             ("database", account["database"]),
             ("seal inbound", "on" if account["sealInbound"] else "off"),
+            ("minimum level", account["minimumLevel"]),
             ("used", f"{account['usedBytes']:,} of {account['quotaBytes']:,} bytes"),
         ]
     )
@@ -244,8 +245,8 @@ def minimum_level(
     if as_json:
         print_json(answer)
         return
-    owner, level, node = answer["address"], answer["minimumLevel"], answer["node"]
-    console.print(f"handshakes of {owner} count from level {level} on; the node demands {node}")
+    own, node = answer["minimumLevel"], answer["node"]
+    console.print(f"{printable(name)}: handshakes count from level {own} on; the node demands {node}")
 
 
 @app.command()
