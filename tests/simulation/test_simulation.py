@@ -22,7 +22,7 @@ from tests.simulation.story import Sent, Size, Story
 
 PEACEFUL = Size(nodes=2, people=1, acts=12, seconds=60.0, trouble=False)
 
-SEEDS = 24
+SEEDS = 36
 """How many run here; `make simulate` runs a thousand others."""
 
 PLACES = 10
