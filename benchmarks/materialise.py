@@ -2,9 +2,9 @@
 
 `python -m benchmarks.materialise [--size quick]`. New documents of 2 KB for 1,000 mailboxes, ids in no
 order. Into the live store in batches of 500, as the runner writes when it is behind (write-ahead log;
-moving it into the file is part of it); into a store that is built aside in batches of 5,000, as a rebuild
-writes. Then a rebuild of each view from the real log and blobs of a history. All take turns, medians.
-Reads by id are of fresh ids, so that what the store remembers does not count.
+moving it into the file is part of it); into a store that is built aside in batches as a rebuild writes
+them (`projections.rebuild.BATCH`). Then a rebuild of each view from the real log and blobs of a history. All
+take turns, medians. Reads by id are of fresh ids, so that what the store remembers does not count.
 """
 
 from __future__ import annotations
