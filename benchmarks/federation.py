@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import structlog
 import uvloop
 from aiohttp import web
 
@@ -30,6 +29,7 @@ from events.delivery import DeliveryReported
 from events.log.log import Origin
 from tests.integration.api.harness import User
 from tests.integration.mtp.nodes import Place, World, free_port, message, until, world
+from tests.messages import messages_from
 from tests.servers.peer import ScriptedPeer, scripted_peer
 
 PEERS = 10
@@ -192,8 +192,7 @@ async def measured(folder: Path, size: Size) -> Figures:
 
 def measure(size: Size) -> Figures:
     """Measure in a temporary folder. Messages to the operator are left out, as with `logging.level`."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    with tempfile.TemporaryDirectory() as folder:
+    with messages_from(logging.WARNING), tempfile.TemporaryDirectory() as folder:
         return uvloop.run(measured(Path(folder), size))
 
 

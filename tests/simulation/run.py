@@ -8,13 +8,11 @@ import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-import structlog
 
+from tests.messages import messages_from
 from tests.simulation.entropy import drawn, seeded
 from tests.simulation.judging import broken
 from tests.simulation.loop import SimulatedLoop
@@ -54,24 +52,10 @@ def simulate(seed: int, size: Size | None = None, *, messages: bool = False) -> 
     folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=MEMORY if MEMORY.is_dir() else None))
     try:
         draw = drawn(seed)
-        with seeded(draw("entropy")), _quiet(logging.INFO if messages else logging.CRITICAL):
+        with seeded(draw("entropy")), messages_from(logging.INFO if messages else logging.CRITICAL):
             return _told(seed, size or Size(), draw, folder, began)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _quiet(level: int) -> Iterator[None]:
-    """Let the nodes say what is of this level, while the block runs."""
-    before, logger = structlog.get_config(), logging.getLogger("asyncio")
-    known = logger.level
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
-    logger.setLevel(level)
-    try:
-        yield
-    finally:
-        structlog.configure(**before)
-        logger.setLevel(known)
 
 
 def _told(seed: int, size: Size, draw: Draw, folder: Path, began: float) -> Result:
