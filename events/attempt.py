@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -100,6 +100,20 @@ def is_spoken_of(one: Addressee, statuses: Sequence[RecipientStatus], reported: 
     if found is not None and not found.address:
         return not found.good
     return (one.address or (found.address if found is not None else "")) in reported
+
+
+def awaits_address(addressees: Sequence[Addressee], statuses: Sequence[RecipientStatus]) -> bool:
+    """Whether somebody was written to by email, and no attempt has told yet whose address that is."""
+    found = {status.email for status in statuses if status.email}
+    return any(not one.address and one.email not in found for one in addressees)
+
+
+def news(
+    told: Sequence[RecipientStatus], about: Collection[str], known: Mapping[str, RecipientStatus]
+) -> tuple[RecipientStatus, ...]:
+    """Return what is told about these addresses and not `known` by address yet, in the form that is kept."""
+    cut = (msgspec.structs.replace(status, text=status.text[:MAX_REASON]) for status in told)
+    return tuple(one for one in cut if one.address in about and known.get(one.address) != one)
 
 
 def permanent(code: str) -> str:

@@ -23,10 +23,12 @@ from events.attempt import (
     RecipientStatus,
     RetryPolicy,
     Verdict,
+    awaits_address,
     is_spoken_of,
+    news,
     permanent,
 )
-from events.errors import Conflict, NotFound
+from events.errors import Conflict, NotFound, TooEarly
 from events.event import Event
 
 STREAM = "delivery-"
@@ -356,15 +358,10 @@ def _conclude(state: Delivery, command: ConcludeAttempt) -> Sequence[DeliveryEve
     if outcome.verdict is Verdict.DELIVERED:
         return [
             MessageDelivered(
-                owner=state.owner,
-                number=state.attempts,
-                at=at,
-                code=outcome.code,
-                text=text,
-                server=outcome.server,
-                statuses=outcome.statuses,
+                owner=state.owner, number=state.attempts, at=at, code=outcome.code, text=text,
+                server=outcome.server, statuses=outcome.statuses,
             )
-        ]
+        ]  # fmt: skip
     refused = outcome.cause is Cause.REFUSED and state.refusals + 1 >= command.policy.refusals
     if outcome.verdict is Verdict.FINAL or refused:
         return [_failed(state, at, permanent(outcome.code), text, outcome.statuses)]
@@ -395,15 +392,15 @@ def _report(state: Delivery, command: NoteReport) -> Sequence[DeliveryEvent]:
     """Keep what is new, for recipients of this delivery only; reports are repeated and may be lies.
 
     Where the peer has spoken about everybody, it has the message: what its receipt would say, had it come.
+    Raises TooEarly while an attempt is about to find out whether somebody the peer names is a recipient.
     """
     if state.kind is not Kind.MESSAGE or not (state.attempts or state.final):
         return []
     known = {one.address for one in state.addressees} | {one.address for one in state.statuses}
-    fresh = tuple(
-        msgspec.structs.replace(status, text=status.text[:MAX_REASON])
-        for status in command.statuses
-        if status.address in known - {""} and state.reported.get(status.address) != status
-    )
+    strangers = any(status.address not in known for status in command.statuses)
+    if strangers and state.trying and awaits_address(state.addressees, state.statuses):
+        raise TooEarly("the message is being delivered; tell it again")
+    fresh = news(command.statuses, known - {""}, state.reported)
     if not fresh:
         return []
     reported = DeliveryReported(owner=state.owner, at=command.at, peer=command.peer, statuses=fresh)

@@ -182,6 +182,16 @@ class TooFrequent(MailioError):
     mtp = "4.8.10"
 
 
+class TooEarly(MailioError):
+    """What is told can't be understood yet, and will be in a moment; it counts against this request only."""
+
+    fault = Fault.SENDER
+    temporary = True
+    smtp = "450 4.3.0"
+    http = 429
+    mtp = "4.3.0"
+
+
 class MailboxFull(LimitExceeded):
     """The recipient has no room left; they may make some."""
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.history import Shape, write
-from events.errors import Misconfigured
+from events.errors import Misconfigured, StorageUnavailable
 from node import rebuild
 from node.rebuild import VIEW_NAMES, rebuild_aside
 from node.settings import NodeSettings, Settings
@@ -69,3 +72,17 @@ def test_when_one_process_fails_nothing_is_left_of_the_others(settings: Settings
         rebuild_aside(settings, ("directory", "nonsense", "userdb"), show)
     views = settings.node.data / "views"
     assert [file.name for file in views.glob("*") if file.name.startswith(("directory.r", "userdb.r"))] == []
+
+
+@pytest.mark.usefixtures("large")
+def test_a_process_that_is_killed_ends_the_rebuild_and_leaves_nothing_of_it(settings: Settings) -> None:
+    """As the kernel does when memory is short."""
+
+    def kill(*_: Any) -> None:
+        for child in multiprocessing.active_children():
+            os.kill(child.pid or 0, signal.SIGKILL)
+
+    with pytest.raises(StorageUnavailable, match="ended from outside"):
+        rebuild_aside(settings, VIEW_NAMES, kill)
+    assert [file.name for file in (settings.node.data / "views").glob("*.rebuilt*")] == []
+    require_whole(settings, rebuild_aside(settings, VIEW_NAMES, show))

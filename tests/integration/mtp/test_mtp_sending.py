@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,12 +12,14 @@ import pytest
 
 from events.attempt import Outcome
 from events.delivery import Delivery, Phase
+from events.errors import TooEarly
 from events.log.codec import Codec
 from events.log.reading import LogReader
 from events.mailbox import MessageFiled
 from node.crypto.envelope import Envelopes
 from node.inspection.why import Archive, explain
 from node.mtp.status import MtpStatus
+from node.mtp.verifying import Verified
 from node.views import revs_limit
 from projections.rebuild import build
 from projections.stores.building import BuildingStore
@@ -82,6 +84,33 @@ async def test_a_recipient_is_found_by_email_and_its_report_counts(world: World)
     assert (shown["recipient"], shown["destination"]) == (bob.email, "beta.example")
     assert shown["address"] == bob.address
     assert len(await beta.mail(bob)) == 1
+
+
+async def test_a_report_that_overtakes_its_receipt_is_told_again(world: World) -> None:
+    """By email: before its receipt is here, alpha does not know whose address the report names."""
+    alpha, beta = world.places["alpha"], world.places["beta"]
+    alice, bob = await alpha.user("alice"), await beta.user("bob")
+    record, take = alpha.core.reports.record, beta.core.peer_door._taken.take
+    too_early = asyncio.Event()
+
+    async def recorded(peer: str, message_id: str, statuses: Sequence[MtpStatus]) -> None:
+        try:
+            await record(peer, message_id, statuses)
+        except TooEarly:
+            too_early.set()
+            raise
+
+    async def taken(verified: Verified, client: str) -> bytes:
+        receipt = await take(verified, client)
+        await too_early.wait()
+        return receipt
+
+    alpha.core.reports.record = recorded  # type: ignore[method-assign]
+    beta.core.peer_door._taken.take = taken  # type: ignore[method-assign]
+    ident = await alpha.sent(alice, bob.email, kids=[beta.did(bob)])
+    await confirmed(alpha, alice, ident)
+    assert len(await beta.mail(bob)) == 1
+    assert (await alpha.delivery(beta.email_domain, ident)).attempts == 1
 
 
 async def test_what_was_sent_is_counted_for_its_sender(world: World) -> None:

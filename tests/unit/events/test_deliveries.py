@@ -41,7 +41,7 @@ from events.delivery import (
     evolve,
     initial,
 )
-from events.errors import Conflict, NotFound
+from events.errors import Conflict, NotFound, TooEarly
 from events.event import Event
 
 ADDRESS = "0x" + "b2" * 20
@@ -320,11 +320,21 @@ def test_by_email_a_report_counts_once_an_attempt_has_found_whose_address_that_i
         RecipientStatus(email="nobody@beta.example", code="5.1.1"),
     )
     run(state, StartAttempt(0))
-    assert run(state, report()) == [], "nobody knows yet who that is"
+    with pytest.raises(TooEarly, match="tell it again"):
+        decide(state, report())
     run(state, conclude(1, 10, msgspec.structs.replace(DEAD, statuses=named)))
     taken, _ = run(state, report())
     assert isinstance(taken, MessageDelivered)
     assert taken.statuses == named, "that one of them has no account is told too"
+
+
+def test_once_every_address_is_known_a_report_about_others_is_a_lie_and_passed_over() -> None:
+    state = fresh(Addressee(email="bob@beta.example"))
+    named = (RecipientStatus(email="bob@beta.example", address=ADDRESS, code="2.0.0"),)
+    run(state, StartAttempt(0), conclude(1, 10, msgspec.structs.replace(DEAD, statuses=named)))
+    run(state, StartAttempt(state.next_at))
+    assert state.trying
+    assert run(state, report("0x" + "cc" * 20)) == []
 
 
 @pytest.mark.parametrize(
