@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import io
 import json
-import sys
 from collections.abc import Awaitable, Callable
-from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 
-from node.cli.main import main
 from node.crypto.keys import load_or_create_server_keys
 from node.discovery.record import record_text
+from tests.program import call
 from tests.servers.dns import DnsServer, Fault
 
 TXT = "mailio._mailiokey.mio.alpha.example"
@@ -39,21 +35,7 @@ def command(tmp_path: Path, server: DnsServer) -> Command:
         f'[discovery]\nresolvers = ["{server.address}"]\nlookup_seconds = 2.0\n'
     )
 
-    async def run(*arguments: str) -> tuple[int, str, str]:
-        return await asyncio.to_thread(_call, ("mailio-node", "--config", str(file), *arguments))
-
-    return run
-
-
-def _call(arguments: tuple[str, ...]) -> tuple[int, str, str]:
-    """Run the program's main function; return exit code, output, errors."""
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err), patch.object(sys, "argv", list(arguments)):
-        try:
-            main()
-        except SystemExit as ended:
-            return int(ended.code or 0), out.getvalue(), err.getvalue()
-    return 0, out.getvalue(), err.getvalue()
+    return partial(call, file)
 
 
 async def test_the_operator_publishes_what_is_printed_and_then_all_is_fine(

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import io
 import json
-import sys
 from collections.abc import AsyncIterator
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 
-from node.cli.main import main
+from tests.program import call
 from tests.servers.dns import DnsServer, dns_server
 
 
@@ -32,17 +27,7 @@ class Terminal:
 
     async def run(self, *arguments: str) -> int:
         """Return the exit code."""
-        return await asyncio.to_thread(self._run, arguments)
-
-    def _run(self, arguments: tuple[str, ...]) -> int:
-        out, err, code = io.StringIO(), io.StringIO(), 0
-        argv = ["mailio-node", "--config", str(self.file), *arguments]
-        with redirect_stdout(out), redirect_stderr(err), patch.object(sys, "argv", argv):
-            try:
-                main()
-            except SystemExit as ended:
-                code = int(ended.code or 0)
-        self.out, self.err = out.getvalue(), err.getvalue()
+        code, self.out, self.err = await call(self.file, *arguments)
         return code
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,9 @@ import pytest
 from events.delivery import DeliveryDeferred, Phase
 from node.crypto.base64_text import to_base64
 from node.crypto.keys import SigningKeys
-from tests.integration.discovery.test_dns_command import _call
 from tests.integration.mtp import nodes
 from tests.integration.mtp.nodes import Place, until
+from tests.program import call
 
 PEER = "mio.beta.example"
 Command = Callable[..., Awaitable[tuple[int, str, str]]]
@@ -54,10 +54,7 @@ def command(stopped: Place) -> Command:
         f'[discovery]\nresolvers = ["{stopped.world.dns.address}"]\n'
     )
 
-    async def run(*arguments: str) -> tuple[int, str, str]:
-        return await asyncio.to_thread(_call, ("mailio-node", "--config", str(file), *arguments))
-
-    return run
+    return partial(call, file)
 
 
 async def test_an_operator_sees_what_waits_and_has_a_say_in_it(stopped: Place, command: Command) -> None:
