@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from events.errors import StorageUnavailable
 from events.log import failpoints
 
 
@@ -19,12 +20,15 @@ class FileCheckpoints:
     def __init__(self, path: Path) -> None:
         """Keep the checkpoints in `path`; an unreadable file counts as empty.
 
-        What a death in the middle of a replacement left beside it goes.
+        What a death in the middle of a replacement left beside it goes. Raises StorageUnavailable.
         """
         self._path = path
         self._aside = path.with_suffix(".new")
-        self._aside.unlink(missing_ok=True)
-        self._positions = read_checkpoints(path)
+        try:
+            self._aside.unlink(missing_ok=True)
+            self._positions = read_checkpoints(path)
+        except OSError as error:
+            raise StorageUnavailable("storage is not available now", f"{path}: {error}") from error
 
     async def load(self, name: str) -> int:
         """Return the position last saved under this name, 0 for a new one."""
@@ -43,7 +47,7 @@ class FileCheckpoints:
 
 
 def read_checkpoints(path: Path) -> dict[str, int]:
-    """Return all positions by name; none when the file is missing or can't be read."""
+    """Return all positions by name; none when the file is missing or has no such content. Raises OSError."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, int])
     except (FileNotFoundError, msgspec.DecodeError):

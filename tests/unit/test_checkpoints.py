@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from events.errors import StorageUnavailable
 from node.storage.checkpoints import FileCheckpoints, read_checkpoints
 
 
@@ -43,3 +44,12 @@ def test_a_reader_beside_the_node_leaves_a_file_alone_that_is_being_written(path
     aside.write_bytes(b"{}")
     assert read_checkpoints(path) == {}
     assert aside.exists()
+
+
+@pytest.mark.parametrize("name", ["checkpoints.json", "checkpoints.new"])
+def test_a_disk_that_fails_at_start_is_told_as_such(path: Path, name: str) -> None:
+    """A folder in the file's place fails as a broken disk does: it can neither be read nor removed as a file."""
+    path.with_name(name).mkdir()
+    with pytest.raises(StorageUnavailable) as told:
+        FileCheckpoints(path)
+    assert name in str(told.value.private)
