@@ -173,7 +173,8 @@ class Vault:
             pass
         if (secret := self._secrets.get(key_id)) is not None:
             key = OwnerKey(key_id, "", secret)
-            self._remember(key)
+            with self._storage():
+                self._remember(key)
             return key
         with self._storage():
             if self._readonly:
@@ -223,12 +224,12 @@ class Vault:
             return
         with self._storage():
             (version,) = self._connection.execute("PRAGMA data_version").fetchone()
-        self._looked_at = now
-        if version != self._data_version:
-            self._data_version = version
-            self._by_owner.clear()
-            self._by_id.clear()
-            self._drop_copy()
+            self._looked_at = now
+            if version != self._data_version:
+                self._data_version = version
+                self._by_owner.clear()
+                self._by_id.clear()
+                self._drop_copy()
 
     def _copy_when_busy(self) -> None:
         """Take a copy of the keys into memory where a reader asks for many."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -171,6 +173,31 @@ def test_the_cache_forgets_and_finds_again(path: Path, monkeypatch: pytest.Monke
         found = vault.key(key.id)
         assert found is not None
         assert found.nonce_of(b"x") == key.nonce_of(b"x")
+
+
+def test_threads_that_read_the_same_vault_do_not_trip_over_each_other(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vault_module, "CACHED", 2)
+    monkeypatch.setattr(vault_module, "COPIED_AFTER", 3)
+    writer = Vault.open(path)
+    known = [writer.key_of(f"owner-{number}").id for number in range(12)]
+    reader = Vault.open_read_only(path, writer.id)
+    assert reader is not None
+
+    def read(first: int) -> None:
+        for key_id in (known[first:] + known[:first]) * 1_000:
+            key = reader.key(key_id)
+            assert key is not None
+            assert key.id == key_id
+
+    switched = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(read, range(0, 12, 3)))
+    finally:
+        sys.setswitchinterval(switched)
 
 
 def test_a_missing_vault_is_not_replaced_by_a_new_one_where_the_log_is_sealed(path: Path) -> None:
