@@ -381,9 +381,14 @@ def _filing_bytes(filed_at: int, ruling: Verdict) -> int:
     return len(f'"created":{filed_at},"folder":"{ruling.folder}","reason":"{ruling.reason}",')
 
 
+def require_room(owner: str, used: int, grows: int, quota: int) -> None:
+    """Raise MailboxFull when a mailbox with `used` bytes may not grow by so many (`quota` 0: it may)."""
+    if grows > 0 and quota and used + grows > quota:
+        raise MailboxFull("mailbox full: delete something first", f"{owner} uses {used} bytes")
+
+
 def _send(state: Mailbox, command: SendMessage) -> Event:
-    if command.quota and state.used + command.size > command.quota:
-        raise MailboxFull("mailbox full: delete something first", f"{state.owner} uses {state.used} bytes")
+    require_room(state.owner, state.used, command.size, command.quota)
     members = msgspec.structs.asdict(command)
     del members["quota"]
     return MessageSent(**members)
@@ -391,8 +396,7 @@ def _send(state: Mailbox, command: SendMessage) -> Event:
 
 def _write(state: Mailbox, command: WriteDocuments) -> Sequence[Event]:
     grows = sum(draft.size - draft.replaced for draft in command.drafts)
-    if grows > 0 and command.quota and state.used + grows > command.quota:
-        raise MailboxFull("mailbox full: delete something first", f"{state.owner} uses {state.used} bytes")
+    require_room(state.owner, state.used, grows, command.quota)
     return [
         DocumentWritten(written_at=command.at, device=command.device, **msgspec.structs.asdict(draft))
         for draft in command.drafts

@@ -54,6 +54,10 @@ class Mailboxes:
         assert isinstance(state, Mailbox)
         return state
 
+    async def used(self, address: str) -> int:
+        """Return the bytes that a mailbox holds, as its quota counts them."""
+        return (await self.state(address)).used
+
 
 class UserVisibility:
     """How far the users' databases have come: the sync door's `Visibility`."""

@@ -15,9 +15,13 @@ import msgspec
 from aiohttp import web
 
 from events.errors import Fault, InvalidInput, LimitExceeded, MailioError
+from node.strict_json import is_longer
 
 BODY_SECONDS: Final = 60.0
 """How long a body may take to arrive: the largest of them at 2 Mbit/s."""
+
+MAX_TOKENS: Final = 100_000
+"""Values and names in one body; the largest, a message to fifty recipients, has some hundreds."""
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1_024)]
 """A required text of a request; the longest that means anything, a Message-ID, has 998 characters."""
@@ -100,9 +104,15 @@ async def _bounded(request: web.Request, limit: int, grow: Callable[[int], None]
 
 
 def decoded(body: bytes, kind: Any) -> Any:
-    """Decode JSON into the declared type. Raises InvalidInput that says where it does not fit."""
+    """Decode JSON into the declared type.
+
+    Raises LimitExceeded, and InvalidInput that says where it does not fit.
+    """
     try:
-        _distinct.decode(body.decode())
+        text = body.decode()
+        if is_longer(text, MAX_TOKENS):
+            raise LimitExceeded(f"the body has {MAX_TOKENS} values at most")
+        _distinct.decode(text)
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             body = _renamed(body, kind)
         return msgspec.json.decode(body, type=kind)

@@ -112,6 +112,8 @@ async def _with_files(
     if revision and sent is None and len(kept) == len(revision.attachments):
         raise not_found("Document is missing attachment")
     files = [_as_stub(file) for file in kept] + ([sent] if sent else [])
+    if sent and len(files) > call.limits.attachments_per_document:
+        raise too_large(f"a document has {call.limits.attachments_per_document} attachments at most")
     written = await call.write_one(
         Incoming(
             id=document_id(call),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -10,14 +11,15 @@ from aiohttp import web
 
 from events.errors import MailioError
 from node.sync.call import Call
-from node.sync.document_calls import document_part, open_revisions
+from node.sync.document_calls import OpenRevision, document_part, existing, open_revisions
 from node.sync.incoming import LOCAL, Incoming, checked_id, checked_rev, incoming
 from node.sync.intake import Outcome
 from node.sync.json_text import Json
 from node.sync.local_calls import checked_local, write_local
-from node.sync.multipart import Part, joined
-from node.sync.refusal import Refusal, bad_request, refusal_of, too_large
+from node.sync.multipart import Part, end, piece
+from node.sync.refusal import Refusal, bad_request, not_found, refusal_of, too_large
 from node.sync.rendering import Shown, encoded, shown
+from projections.view_store import Document
 
 
 async def bulk_docs(call: Call) -> web.StreamResponse:
@@ -113,21 +115,24 @@ async def _opened(call: Call, entry: Json, wanted: Shown) -> list[dict[str, Any]
     name, rev = _text(entry, "id"), _text(entry, "rev")
     try:
         wanted = _since(entry, wanted, call)
-        document = await call.database.get(checked_id(name, call.limits))
-        if document is None:
-            raise Refusal(404, "not_found", "missing")
-        asked: Json = [rev] if rev else "all"
+        document, found = await _found(call, entry)
         rows = []
-        for found_rev, revision in await open_revisions(
-            call, document, asked, latest=call.query.flag("latest")
-        ):
+        for found_rev, revision in found:
             if revision is None:
-                rows.append(_error(name, found_rev, Refusal(404, "not_found", "missing")))
+                rows.append(_error(name, found_rev, not_found("missing")))
             else:
                 rows.append({"ok": await call.renderer.document(document, revision, wanted)})
     except MailioError as error:
         return [_error(name, rev, refusal_of(error))]
     return rows
+
+
+async def _found(call: Call, entry: Json) -> tuple[Document, list[OpenRevision]]:
+    """Return the document that an entry names, and the revisions of it. Raises refusals."""
+    name, rev = _text(entry, "id"), _text(entry, "rev")
+    document = await existing(call, checked_id(name, call.limits))
+    asked: Json = [rev] if rev else "all"
+    return document, await open_revisions(call, document, asked, latest=call.query.flag("latest"))
 
 
 def _since(entry: Json, wanted: Shown, call: Call) -> Shown:
@@ -145,28 +150,32 @@ def _error(name: str, rev: str, refusal: Refusal) -> dict[str, Any]:
 
 async def _bulk_get_parts(call: Call, asked: list[Json], wanted: Shown) -> web.StreamResponse:
     boundary = secrets.token_hex(16)
-    content: list[Part] = []
+    response = await call.stream(f'multipart/mixed; boundary="{boundary}"')
     for entry in asked:
-        content += await _parts(call, entry, wanted)
-    return call.answer_bytes(joined(content, boundary), f'multipart/mixed; boundary="{boundary}"', {})
+        async for part in _parts(call, entry, wanted):
+            await response.write(piece(part, boundary))
+    await response.write(end(boundary))
+    await response.write_eof()
+    return response
 
 
-async def _parts(call: Call, entry: Json, wanted: Shown) -> list[Part]:
+async def _parts(call: Call, entry: Json, wanted: Shown) -> AsyncIterator[Part]:
     name, rev = _text(entry, "id"), _text(entry, "rev")
-    document = await call.database.get(checked_id(name, call.limits))
-    if document is None:
-        return [_error_part(name, rev)]
-    found = await open_revisions(call, document, [rev] if rev else "all", latest=call.query.flag("latest"))
-    wanted = _since(entry, wanted, call)
-    return [
-        await document_part(call, document, revision, wanted) if revision else _error_part(name, each)
-        for each, revision in found
-    ]
+    try:
+        document, found = await _found(call, entry)
+        wanted = _since(entry, wanted, call)
+    except MailioError as error:
+        yield _error_part(name, rev, refusal_of(error))
+        return
+    for each, revision in found:
+        if revision is None:
+            yield _error_part(name, each, not_found("missing"))
+        else:
+            yield await document_part(call, document, revision, wanted)
 
 
-def _error_part(name: str, rev: str) -> Part:
-    error = _error(name, rev, Refusal(404, "not_found", "missing"))
-    return Part('application/json; error="true"', encoded(error["error"]))
+def _error_part(name: str, rev: str, refusal: Refusal) -> Part:
+    return Part('application/json; error="true"', encoded(_error(name, rev, refusal)["error"]))
 
 
 async def revs_diff(call: Call) -> web.StreamResponse:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -26,34 +26,28 @@ IDS_READ_ONE_BY_ONE = 100
 """With more ids than this, a feed reads what has changed instead of every document that it may show."""
 
 
-class Filter(Protocol):
-    """Decides which revisions a feed shows. `ids` names the only documents that can pass, if it knows."""
+class Filter:
+    """Decides which revisions a feed shows; this one shows all.
 
-    ids: Sequence[str] | None
-    reads_bodies: bool
-
-    async def passes(self, document_id: str, revision: Revision) -> bool:
-        """Tell whether this revision belongs to the feed."""
-
-
-class Everything:
-    """No filter."""
+    `ids` names the only documents that can pass, if it knows.
+    """
 
     ids: Sequence[str] | None = None
     reads_bodies = False
 
+    def begin(self) -> None:
+        """Hear that another round of the feed begins."""
+
     async def passes(self, document_id: str, revision: Revision) -> bool:
-        """Let all pass."""
+        """Tell whether this revision belongs to the feed."""
         return True
 
 
-class OnlyIds:
+class OnlyIds(Filter):
     """`filter=_doc_ids`."""
 
-    reads_bodies = False
-
     def __init__(self, ids: Sequence[str]) -> None:
-        self.ids: Sequence[str] | None = list(dict.fromkeys(ids))
+        self.ids = list(dict.fromkeys(ids))
         self._known = frozenset(ids)
 
     async def passes(self, document_id: str, revision: Revision) -> bool:
@@ -61,25 +55,25 @@ class OnlyIds:
         return document_id in self._known
 
 
-class OnlyDesign:
+class OnlyDesign(Filter):
     """`filter=_design`."""
-
-    ids: Sequence[str] | None = None
-    reads_bodies = False
 
     async def passes(self, document_id: str, revision: Revision) -> bool:
         """Let design documents pass."""
         return document_id.startswith(DESIGN)
 
 
-class OnlyMatching:
+class OnlyMatching(Filter):
     """`filter=_selector`: each revision is judged by its own content, deleted ones too."""
 
-    ids: Sequence[str] | None = None
     reads_bodies = True
 
     def __init__(self, selector: Selector) -> None:
         self._selector = selector
+
+    def begin(self) -> None:
+        """Allow the selector as much work as in a request of its own."""
+        self._selector.renew()
 
     async def passes(self, document_id: str, revision: Revision) -> bool:
         """Let matching documents pass."""
@@ -122,7 +116,9 @@ def wanted(
     if style not in {"main_only", "all_docs"}:
         raise bad_request("style is main_only or all_docs")
     limit = query.number("limit")
-    descending = query.flag("descending") or query.text("dir", "") == "rev"
+    # A live feed goes forward whatever is asked for, as in CouchDB: backwards there is nothing to wait for.
+    live = query.text("feed", "normal") != "normal"
+    descending = not live and (query.flag("descending") or query.text("dir", "") == "rev")
     return Wanted(
         since=since_of(query, update_seq, numbering),
         limit=None if limit is None else max(limit, 1),
@@ -153,7 +149,7 @@ def _filter(query: Query, body: Mapping[str, Json], limits: SyncLimits) -> Filte
             # CouchDB ignores these without `filter`; showing less than was asked for is the safer reading.
             if "doc_ids" in body or "doc_ids" in query:
                 return _ids_filter(query.over(body), limits)
-            return OnlyMatching(compiled(body["selector"], limits)) if "selector" in body else Everything()
+            return OnlyMatching(compiled(body["selector"], limits)) if "selector" in body else Filter()
         case _:
             raise forbidden(JAVASCRIPT)
 
@@ -191,6 +187,7 @@ class Changes:
         """Rows above `seen`, at most `left` of them; then `seen` is where the next call goes on."""
         if self.left == 0:
             return
+        self._asked.filter.begin()
         start = self.seen
         upto = await self._database.update_seq()
         async for document in self._candidates(start, upto):
@@ -210,10 +207,7 @@ class Changes:
         asked = self._asked
         bodies = asked.filter.reads_bodies or asked.documents is not None
         if asked.filter.ids is None or len(asked.filter.ids) > IDS_READ_ONE_BY_ONE:
-            limit = asked.limit if isinstance(asked.filter, Everything) else None
-            async for document in self._database.since(
-                since, descending=asked.descending, limit=limit, bodies=bodies
-            ):
+            async for document in self._database.since(since, descending=asked.descending, bodies=bodies):
                 yield document
             return
         found = await self._database.by_ids(asked.filter.ids)

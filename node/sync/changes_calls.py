@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import msgspec
 from aiohttp import web
 
 from node.sync.call import Call
-from node.sync.changes import JAVASCRIPT, Changes, wanted
+from node.sync.changes import JAVASCRIPT, Changes, Row, wanted
 from node.sync.feeds import Beat, pace
 from node.sync.incoming import DESIGN
 from node.sync.json_text import Json
 from node.sync.refusal import bad_request, forbidden, not_found
+
+Follow = AsyncIterator[Row | Beat]
+"""What a live feed sends."""
 
 CHUNK = 65_536
 """Bytes of rows collected before they are sent."""
@@ -38,8 +43,12 @@ async def _changes(call: Call, body: dict[str, Json]) -> web.StreamResponse:
         case "normal":
             return await _normal(call, changes)
         case "longpoll" | "continuous" | "eventsource":
+            speed = pace(call.query, call.limits)
             with call.feeds.place(call.address):
-                return await _LIVE[feed](call, changes)
+                follow = call.feeds.follow(
+                    call.request, call.database, changes, speed, once=feed == "longpoll"
+                )
+                return await _LIVE[feed](call, changes, follow)
         case _:
             raise bad_request("feed is normal, longpoll, continuous or eventsource")
 
@@ -66,15 +75,18 @@ async def _require_no_javascript(call: Call) -> None:
 
 
 async def _normal(call: Call, changes: Changes) -> web.StreamResponse:
-    response = await call.stream()
+    # The answer begins when there is something to send: a filter may have to be refused before that.
+    response = await call.stream() if call.request.method == "HEAD" else None
     buffer = bytearray(b'{"results":[\n')
     separator = b""
     async for row in changes.rows():
         buffer += separator + row.json
         separator = b",\n"
         if len(buffer) > CHUNK:
+            response = response or await call.stream()
             await response.write(bytes(buffer))
             buffer.clear()
+    response = response or await call.stream()
     await response.write(bytes(buffer) + await _end(call, changes))
     await response.write_eof()
     return response
@@ -85,12 +97,11 @@ async def _end(call: Call, changes: Changes) -> bytes:
     return b'\n],\n"last_seq":%d,"pending":%d}\n' % (changes.last_seq, pending)
 
 
-async def _longpoll(call: Call, changes: Changes) -> web.StreamResponse:
+async def _longpoll(call: Call, changes: Changes, follow: Follow) -> web.StreamResponse:
     response = await call.stream()
     # The first line goes out at once: proxies and clients see that the request was taken.
     await response.write(b'{"results":[\n')
     separator = b""
-    follow = call.feeds.follow(call.request, call.database, changes, pace(call.query, call.limits), once=True)
     async for each in follow:
         if isinstance(each, Beat):
             await response.write(b"\n")
@@ -102,11 +113,8 @@ async def _longpoll(call: Call, changes: Changes) -> web.StreamResponse:
     return response
 
 
-async def _continuous(call: Call, changes: Changes) -> web.StreamResponse:
+async def _continuous(call: Call, changes: Changes, follow: Follow) -> web.StreamResponse:
     response = await call.stream()
-    follow = call.feeds.follow(
-        call.request, call.database, changes, pace(call.query, call.limits), once=False
-    )
     async for each in follow:
         await response.write(b"\n" if isinstance(each, Beat) else each.json + b"\n")
     pending = await call.database.pending(changes.seen) if changes.left == 0 else 0
@@ -115,11 +123,8 @@ async def _continuous(call: Call, changes: Changes) -> web.StreamResponse:
     return response
 
 
-async def _eventsource(call: Call, changes: Changes) -> web.StreamResponse:
+async def _eventsource(call: Call, changes: Changes, follow: Follow) -> web.StreamResponse:
     response = await call.stream("text/event-stream")
-    follow = call.feeds.follow(
-        call.request, call.database, changes, pace(call.query, call.limits), once=False
-    )
     async for each in follow:
         if isinstance(each, Beat):
             await response.write(b"event: heartbeat\ndata: \n\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -10,6 +11,9 @@ from node.sync.json_text import Json
 
 REMEMBERED_CHARACTERS = 4_096
 """Keys of texts up to this length are remembered: a selector may compare one with a hundred others."""
+
+CHARACTERS_OF_A_STEP = 8
+"""Characters of a text that go into its key in the time in which a condition is looked at, some 0.4 us."""
 
 MISSING = object()
 """A member that a document does not have: no value at all, not even null."""
@@ -64,7 +68,31 @@ def _remembered(text: str) -> tuple[str, str, str]:
     return text_key(text)
 
 
-def compare(left: Json, right: Json) -> int:
-    """Return below, above or equal to 0 as the left value stands to the right one."""
-    a, b = key(left), key(right)
-    return int(a > b) - int(a < b)
+def weight(value: Json) -> int:
+    """Return about how many times longer it takes to make the key of a value than to look at it."""
+    match value:
+        case str():
+            return len(value) // CHARACTERS_OF_A_STEP
+        case list():
+            return sum(1 + weight(each) for each in value)
+        case dict():
+            return sum(1 + weight(name) + weight(each) for name, each in value.items())
+        case _:
+            return 0
+
+
+def placed_by(want: Json, spend: Callable[[int], None]) -> Callable[[Json], int]:
+    """Return what says whether a value stands below (< 0), above (> 0) or where `want` stands.
+
+    It tells `spend` the `weight` of a value whose key it has to make: that of none of another type.
+    """
+    group, place = rank(want), key(want)
+
+    def compare(value: Json) -> int:
+        if (distance := rank(value) - group) != 0:
+            return distance
+        spend(weight(value))
+        own = key(value)
+        return int(own > place) - int(own < place)
+
+    return compare

@@ -56,22 +56,25 @@ class Database:
         return await self._store.revision(self.name, document.id, rev)
 
     async def since(
-        self, since: int, *, descending: bool = False, limit: int | None = None, bodies: bool = False
+        self, since: int, *, descending: bool = False, bodies: bool = False
     ) -> AsyncIterator[Document]:
-        """Changed documents above `since`; with `descending` the newest first, `limit` of them at most."""
+        """Changed documents above `since`; with `descending` the newest first."""
+        size, before = self._limits.rows_per_slice, TOP
         while True:
-            size = limit if descending else self._limits.rows_per_slice
             part = await self._store.documents_since(
-                self.name, since, size, descending=descending, bodies=False
+                self.name, since, size, before=before, descending=descending, bodies=False
             )
             for document in part:
                 # One that changed meanwhile comes again at its new place, behind those we still have to pass.
                 whole = await self._whole(document) if bodies else document
                 if whole is not None and whole.seq == document.seq:
                     yield whole
-            if descending or len(part) < self._limits.rows_per_slice:
+            if len(part) < size:
                 return
-            since = part[-1].seq
+            if descending:
+                before = part[-1].seq
+            else:
+                since = part[-1].seq
             await asyncio.sleep(0)
 
     async def _whole(self, document: Document) -> Document | None:

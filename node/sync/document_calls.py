@@ -48,14 +48,15 @@ async def get_document(call: Call) -> web.StreamResponse:
         return await _open_revisions(call)
     document = await existing(call, document_id(call))
     revision = await chosen(call, document)
-    etag = f'"{revision.rev}"'
-    if call.request.headers.get("If-None-Match") == etag:
-        return web.Response(status=304, headers={**call.headers, "ETag": etag})
     wanted = shown(call.query, call.limits.revisions)
+    # As in CouchDB: a conflict is no new revision of the winner, so a revision can't mark such an answer.
+    etag = {} if wanted.tells_more else {"ETag": f'"{revision.rev}"'}
+    if etag and call.request.headers.get("If-None-Match") == etag["ETag"]:
+        return web.Response(status=304, headers={**call.headers, **etag})
     if wanted.inlines and revision.attachments and _accepts(call, "multipart/related"):
         part = await document_part(call, document, revision, wanted)
-        return call.answer_bytes(part.content, part.content_type, {"ETag": etag})
-    return call.answer(await call.renderer.document(document, revision, wanted), headers={"ETag": etag})
+        return call.answer_bytes(part.content, part.content_type, etag)
+    return call.answer(await call.renderer.document(document, revision, wanted), headers=etag)
 
 
 async def chosen(call: Call, document: Document) -> Revision:

@@ -51,10 +51,10 @@ class Drafting:
         self.drafts: list[DocumentDraft] = []
         self.replaced: list[tuple[str, Revision]] = []
 
-    def bodies(self) -> Sequence[Stored]:
-        """What must be stored before the drafts are facts, sealed; nothing of documents that were refused."""
-        named = {draft.document for draft in self.drafts}
-        named |= {file.blob for draft in self.drafts for file in draft.attachments}
+    def bodies(self, drafts: Sequence[DocumentDraft]) -> Sequence[Stored]:
+        """What must be stored before these drafts are facts, sealed."""
+        named = {draft.document for draft in drafts}
+        named |= {file.blob for draft in drafts for file in draft.attachments}
         return [body for name, body in self._bodies.items() if name in named]
 
     async def add(self, sent: Incoming, new_edits: bool) -> str:

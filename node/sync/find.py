@@ -6,7 +6,7 @@ import asyncio
 import base64
 import heapq
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -18,7 +18,7 @@ from node.sync.database import Database
 from node.sync.incoming import DESIGN
 from node.sync.json_text import Json, parsed
 from node.sync.limits import SyncLimits
-from node.sync.refusal import Refusal, bad_request
+from node.sync.refusal import Refusal, bad_request, too_large
 from node.sync.selector import Selector, compiled, field_path, reached
 from node.sync.turns import Turns
 from projections.view_store import Document
@@ -86,12 +86,16 @@ def mango(body: dict[str, Json], limits: SyncLimits) -> Mango:
         fields = []
     if not isinstance(fields, list) or not all(isinstance(each, str) for each in fields):
         raise Refusal(400, "invalid_fields", "fields is an array of texts")
+    sort = sort_of(body.get("sort", []))
+    for named in (fields, sort.fields):
+        if len(named) > limits.find_fields or sum(map(len, named)) > limits.selector_bytes:
+            raise too_large(f"{limits.find_fields} fields and {limits.selector_bytes} bytes of names at most")
     return Mango(
         selector=compiled(body["selector"], limits),
         limit=min(_number(body, "limit", DEFAULT_LIMIT), limits.find_rows),
         skip=_number(body, "skip", 0),
         start=_bookmark(body.get("bookmark")),
-        sort=sort_of(body.get("sort", [])),
+        sort=sort,
         fields=tuple(fields),
         use_index=index_name(body.get("use_index", "")),
         stats=body.get("execution_stats") is True,
@@ -160,8 +164,10 @@ def plan(query: Mango) -> Plan:
     demands = _demands(query.selector.source)
     folder = demands.get("folder", {}).get("$eq")
     ordered = query.sort.fields in {(), ("folder",), ("created",), ("folder", "created")}
-    wants_created = "created" in demands or "created" in query.sort.fields
-    if isinstance(folder, str) and ordered and (wants_created or query.use_index == FOLDER_INDEX):
+    created = demands.get("created")
+    wants_created = "created" in query.sort.fields or query.use_index == FOLDER_INDEX
+    indexed = wants_created if created is None else _is_indexed(created)
+    if isinstance(folder, str) and ordered and indexed:
         low, high = _bounds(demands.get("created", {}))
         descending = query.sort.descending if query.sort.fields else query.use_index == FOLDER_INDEX
         return Plan(folder=folder, created_from=low, created_to=high, descending=descending)
@@ -189,6 +195,20 @@ def _demands(selector: Json) -> dict[str, dict[str, Json]]:
             operators = value if isinstance(value, dict) else {"$eq": value}
             found.setdefault(name, {}).update(operators)
     return found
+
+
+def _is_indexed(operators: dict[str, Json]) -> bool:
+    """Whether the folder index has all that is wanted: it knows documents whose `created` is a number."""
+    return bool(operators) and all(_of_numbers(name, value) for name, value in operators.items())
+
+
+def _of_numbers(name: str, value: Json) -> bool:
+    """Whether it is a bound among numbers, or says no more than that there is something."""
+    if name in {"$gt", "$gte"} and value is None:
+        return True
+    if name == "$exists":
+        return value is True
+    return name in {"$eq", "$gt", "$gte", "$lt", "$lte"} and type(value) in {int, float}
 
 
 def _bounds(operators: dict[str, Json]) -> tuple[int | None, int | None]:
@@ -220,6 +240,7 @@ class Finder:
         last = first + query.limit
         found = Found(documents=[], bookmark="nil", warnings=_warnings(query, chosen))
         matches: list[tuple[Document, dict[str, Json]]] = []
+        passed = 0
         turns = Turns()
         if query.limit:
             async for document in self._candidates(chosen):
@@ -228,13 +249,15 @@ class Finder:
                 members = members_of(document.id, document.winner)
                 size = len(document.winner.body)
                 if not document.id.startswith(DESIGN) and await query.selector.holds(members, size):
-                    matches.append((document, members))
+                    passed += 1
+                    if chosen.sorts or passed > first:
+                        matches.append((document, members))
                 await turns.give()
-                if len(matches) >= last and not chosen.sorts:
+                if passed >= last and not chosen.sorts:
                     break
         if chosen.sorts:
-            matches = await asyncio.to_thread(_in_order, matches, query.sort)
-        found.documents = matches[first:last]
+            matches = (await asyncio.to_thread(_in_order, matches, query.sort))[first:last]
+        found.documents = matches
         if found.documents:
             found.bookmark = bookmark_at(first + len(found.documents))
         return found
@@ -287,16 +310,22 @@ def _key(pair: tuple[Any, Any]) -> Any:
     return pair[0]
 
 
-def picked(members: dict[str, Json], fields: tuple[str, ...]) -> dict[str, Any]:
+def picked(members: dict[str, Json], paths: Sequence[tuple[str, ...]]) -> dict[str, Any]:
     """Keep only some fields of a document, nested ones in their objects."""
     kept: dict[str, Any] = {}
-    for name in fields:
-        path = field_path(name)
+    for path in paths:
         value = reached(members, path)
-        if value is MISSING:
-            continue
-        inner = kept
-        for step in path[:-1]:
-            inner = inner.setdefault(step, {})
-        inner[path[-1]] = value
+        if value is not MISSING:
+            _keep(kept, path, value)
     return kept
+
+
+def _keep(kept: dict[str, Any], path: tuple[str, ...], value: Json) -> None:
+    """Put a value where its path leads, unless it lies in an array that is kept whole already."""
+    *steps, name = path
+    inner: Any = kept
+    for step in steps:
+        inner = inner.setdefault(step, {})
+        if not isinstance(inner, dict):
+            return
+    inner[name] = value

@@ -14,6 +14,7 @@ from node.sync.incoming import DESIGN, incoming
 from node.sync.json_text import Json, canonical
 from node.sync.refusal import Refusal, bad_request, not_found
 from node.sync.rendering import Shown
+from node.sync.selector import field_path
 from node.sync.turns import Turns
 from projections.view_store import Document
 
@@ -31,7 +32,7 @@ _FOLDERS = {
     "def": {"fields": [{"folder": "desc"}, {"created": "desc"}]},
 }
 MAX_INDEXES = 100
-"""Index definitions that a user may store."""
+"""Index definitions in one design document."""
 
 
 async def find(call: Call) -> web.StreamResponse:
@@ -55,21 +56,16 @@ async def find(call: Call) -> web.StreamResponse:
 
 async def _all_shown(call: Call, found: Found, query: Mango) -> list[Any]:
     turns = Turns()
+    paths = [field_path(name) for name in query.fields]
     documents = []
     for document, members in found.documents:
-        documents.append(await _shown(call, document, members, query))
+        whole = await call.renderer.document(document, document.winner, Shown(conflicts=query.conflicts))
+        if paths:
+            made: tuple[str, ...] = ("_conflicts", "_attachments")
+            whole = picked({**members, **{name: whole[name] for name in made if name in whole}}, paths)
+        documents.append(whole)
         await turns.give()
     return documents
-
-
-async def _shown(call: Call, document: Document, members: dict[str, Json], query: Mango) -> Any:
-    whole = await call.renderer.document(document, document.winner, Shown(conflicts=query.conflicts))
-    if not query.fields:
-        return whole
-    shown_members = {**members, **({"_conflicts": whole["_conflicts"]} if "_conflicts" in whole else {})}
-    if "_attachments" in whole:
-        shown_members["_attachments"] = whole["_attachments"]
-    return picked(shown_members, query.fields)
 
 
 async def explain(call: Call) -> web.StreamResponse:

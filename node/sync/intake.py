@@ -17,7 +17,8 @@ from events.errors import Busy, MailboxFull, MailioError, StorageUnavailable
 from events.event import Recorded
 from events.log import failpoints
 from events.log.log import Clock, Origin
-from events.mailbox import DocumentDraft, WriteDocuments
+from events.mailbox import DocumentDraft, WriteDocuments, require_room
+from node.storage.sealed import Stored
 from node.sync.database import Database
 from node.sync.drafting import Drafting
 from node.sync.incoming import Incoming
@@ -131,27 +132,35 @@ class ClientWrites:
     async def _record(self, address: str, drafting: Drafting, device: str) -> dict[tuple[str, str], Refusal]:
         """Store bodies, then say it to the mailbox; return what a full mailbox refused, by (id, rev)."""
         drafts = drafting.drafts
-        if not drafts:
-            return {}
-        await self._store(drafting)
         try:
-            await self._execute(address, drafts, device)
+            # Asked before: bodies that nobody may keep would fill the disk, whatever the quota.
+            await self._require_room(address, drafts)
+            await self._keep(address, drafting, drafts, device)
         except MailboxFull as full:
-            return await self._shrink(address, drafts, refusal_of(full), device)
+            # Where there is no room for all, take what makes room or needs none, and refuse the rest.
+            fits = [draft for draft in drafts if draft.size <= draft.replaced]
+            await self._keep(address, drafting, fits, device)
+            refusal = refusal_of(full)
+            return {
+                (draft.id, draft.revisions[0]): refusal for draft in drafts if draft.size > draft.replaced
+            }
         return {}
 
-    @failpoints.after("client-blobs-stored")
-    async def _store(self, drafting: Drafting) -> None:
-        await self._blobs.keep(*drafting.bodies())
+    async def _require_room(self, address: str, drafts: Sequence[DocumentDraft]) -> None:
+        grows = sum(draft.size - draft.replaced for draft in drafts)
+        if grows > 0 and self._quota:
+            require_room(address, await self._mailboxes.used(address), grows, self._quota)
 
-    async def _shrink(
-        self, address: str, drafts: Sequence[DocumentDraft], full: Refusal, device: str
-    ) -> dict[tuple[str, str], Refusal]:
-        """Where there is no room for all, take what makes room or needs none, and refuse the rest."""
-        fits = [draft for draft in drafts if draft.size <= draft.replaced]
-        if fits:
-            await self._execute(address, fits, device)
-        return {(draft.id, draft.revisions[0]): full for draft in drafts if draft.size > draft.replaced}
+    async def _keep(
+        self, address: str, drafting: Drafting, drafts: Sequence[DocumentDraft], device: str
+    ) -> None:
+        if drafts:
+            await self._store(drafting.bodies(drafts))
+            await self._execute(address, drafts, device)
+
+    @failpoints.after("client-blobs-stored")
+    async def _store(self, bodies: Sequence[Stored]) -> None:
+        await self._blobs.keep(*bodies)
 
     @failpoints.after("client-event-stored")
     async def _execute(self, address: str, drafts: Sequence[DocumentDraft], device: str) -> None:

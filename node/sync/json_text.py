@@ -9,8 +9,8 @@ import json
 import re
 from typing import Any
 
-from node.strict_json import decoder, is_deeper
-from node.sync.refusal import Refusal, bad_request
+from node.strict_json import decoder, is_deeper, is_longer
+from node.sync.refusal import Refusal, bad_request, too_large
 
 Json = Any
 """A value that `json` gives: dict, list, str, int, float, bool or None."""
@@ -18,6 +18,9 @@ Json = Any
 MAX_NUMBER_DIGITS = 400
 """Digits of an integer: the largest float has 309."""
 
+
+MAX_TOKENS = 500_000
+"""Values and names in one text: 5,000 documents of 30 members have 300,000. They take 0.4 s and 30 MB."""
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 """The escape of one: only a text with such escapes is looked through for lone ones."""
@@ -30,9 +33,11 @@ _compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=
 
 
 def parsed(text: bytes | str, depth: int) -> Json:
-    """Read JSON text nested at most `depth` deep; raise a `bad_request` refusal for any other text."""
+    """Read JSON text nested at most `depth` deep; raise a refusal for any other text."""
     try:
         text = text.decode() if isinstance(text, bytes) else text
+        if is_longer(text, MAX_TOKENS):
+            raise too_large(f"a request has {MAX_TOKENS} values at most")
         value = _decoder.decode(text)
         if _SURROGATE.search(text):
             _canonical.encode(value).encode()

@@ -45,7 +45,10 @@ class SyncLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     selector_depth: int = 20
     """Nesting of a selector; query builders reach about 6."""
     selector_terms: int = 200
-    """Conditions in a selector: with the documents scanned, this bounds the time of a query."""
+    """Conditions in a selector; query builders reach about 20."""
+    selector_steps: int = 2_500_000
+    """Work that the selector of one request may take for all documents together: about a second. A step is a
+    condition, an element of an array that is asked about, or eight characters to be put in order."""
     regex_characters: int = 256
     """Pattern of `$regex`."""
     regex_steps: int = 500_000
@@ -54,6 +57,8 @@ class SyncLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Documents that one `_find` without a usable index may look at."""
     find_rows: int = 10_000
     """Rows of one `_find` answer."""
+    find_fields: int = 100
+    """Fields that one `_find` names to show, or to sort by; documents have about 20."""
     superseded_bytes: int = 33_554_432
     """Replaced revisions remembered, of all users together, for clients that are just fetching them."""
     view_wait_ms: int = 30_000

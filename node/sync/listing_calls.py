@@ -19,6 +19,17 @@ _FIRST, _LAST = None, "\U0010ffff"
 """Ids sort after null, booleans and numbers, and before arrays and objects."""
 
 
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """Which of the rows are wanted; `limit` None: all."""
+
+    skip: int
+    limit: int | None
+
+    def of(self, keys: list[str]) -> list[str]:
+        """Return the part of a list."""
+        return keys[self.skip :] if self.limit is None else keys[self.skip : self.skip + self.limit]
+
+
 class Range(msgspec.Struct, frozen=True, kw_only=True):
     """Which ids a client asked for. `empty` when no id can lie in it."""
 
@@ -42,14 +53,15 @@ async def post_all_docs(call: Call) -> web.StreamResponse:
 async def _all_docs(call: Call, query: Query) -> web.StreamResponse:
     total = (await call.database.info()).doc_count
     documents = shown(query, call.limits.revisions) if query.flag("include_docs") else None
-    keys = query.texts("keys", call.limits.documents_per_request)
+    # All is read before the answer begins: a refusal behind its head would be a broken connection.
+    page = Page(skip=query.number("skip") or 0, limit=query.number("limit"))
+    keys = _keys(query, call.limits.documents_per_request)
     if keys is not None:
-        rows, offset = _by_keys(call, query, keys, documents), 0
+        rows, offset = _by_keys(call, keys, page, documents), 0
     else:
         asked = _range(query)
-        offset = await call.database.count_before(asked.startkey, descending=asked.descending)
-        offset += query.number("skip") or 0
-        rows = _in_range(call, query, asked, documents)
+        offset = await call.database.count_before(asked.startkey, descending=asked.descending) + page.skip
+        rows = _in_range(call, asked, page, documents)
     head: dict[str, Any] = {"total_rows": total, "offset": min(offset, total)}
     if query.flag("update_seq"):
         head["update_seq"] = call.database.numbering.sequence(await call.database.update_seq())
@@ -99,9 +111,8 @@ def _bound(value: Json, given: bool) -> tuple[str | None, int]:
     return None, 1 if isinstance(value, list | dict) else -1
 
 
-async def _in_range(call: Call, query: Query, asked: Range, documents: Shown | None) -> AsyncIterator[bytes]:
-    skip, limit = query.number("skip") or 0, query.number("limit")
-    if asked.empty or limit == 0:
+async def _in_range(call: Call, asked: Range, page: Page, documents: Shown | None) -> AsyncIterator[bytes]:
+    if asked.empty or page.limit == 0:
         return
     place = 0
     async for document in call.database.in_range(
@@ -112,24 +123,28 @@ async def _in_range(call: Call, query: Query, asked: Range, documents: Shown | N
         bodies=documents is not None,
     ):
         place += 1
-        if place <= skip:
+        if place <= page.skip:
             continue
         yield encoded(await _row(call, document, documents))
-        if limit is not None and place >= skip + limit:
+        if page.limit is not None and place >= page.skip + page.limit:
             return
 
 
-async def _by_keys(
-    call: Call, query: Query, keys: list[str], documents: Shown | None
-) -> AsyncIterator[bytes]:
+def _keys(query: Query, most: int) -> list[str] | None:
+    """Read `keys` in the order in which their rows come, None where a range is asked for."""
+    keys = query.texts("keys", most)
+    if keys is None:
+        return None
     for name in ("startkey", "endkey", "start_key", "end_key", "key"):
         if name in query:
             raise query_parse_error(f"`keys` is incompatible with `{name}`")
-    ordered = keys[::-1] if query.flag("descending") else keys
-    skip, limit = query.number("skip") or 0, query.number("limit")
-    ordered = ordered[skip:] if limit is None else ordered[skip : skip + limit]
-    found = await call.database.by_ids(ordered)
-    for key, document in zip(ordered, found, strict=True):
+    return keys[::-1] if query.flag("descending") else keys
+
+
+async def _by_keys(call: Call, keys: list[str], page: Page, documents: Shown | None) -> AsyncIterator[bytes]:
+    wanted = page.of(keys)
+    found = await call.database.by_ids(wanted)
+    for key, document in zip(wanted, found, strict=True):
         if document is None:
             yield encoded({"key": key, "error": "not_found"})
             continue

@@ -9,6 +9,7 @@ from node.sync.call import Call
 from node.sync.incoming import LOCAL
 from node.sync.json_text import Json, canonical
 from node.sync.refusal import bad_request, conflict, illegal_docid, not_found, too_large
+from projections.stores.local_documents import NONE
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -45,25 +46,19 @@ async def put_local(call: Call) -> web.StreamResponse:
 
 
 async def write_local(call: Call, name: str, value: dict[str, Json]) -> str:
-    """Write or delete (`_deleted`) a local document; return its rev, `0-0` for none. Raises refusals."""
+    """Write or delete (`_deleted`) a local document; return its rev, `NONE` for none.
+
+    Raises refusals, and Conflict when the rev in it is not that of the stored one.
+    """
     if value.get("_deleted") is True:
         return await _delete(call, name, value.get("_rev"))
     body = canonical({member: each for member, each in value.items() if not member.startswith("_")})
     if len(body) > call.limits.local_bytes:
         raise too_large(f"a local document has {call.limits.local_bytes} bytes at most")
-    return await call.database.put_local(name, body, await _expected(call, name, value.get("_rev")))
-
-
-async def _expected(call: Call, name: str, stated: Json) -> str | None:
-    """The revision that the stored document must have, None when there must be none."""
-    found = await call.database.get_local(name)
-    if stated is None:
-        if found is not None:
-            raise conflict()
-        return None
+    stated = value.get("_rev", NONE)
     if not isinstance(stated, str):
         raise bad_request("Invalid rev format")
-    return None if found is None and stated == "0-0" else stated
+    return await call.database.put_local(name, body, stated)
 
 
 async def delete_local(call: Call) -> web.StreamResponse:
@@ -80,4 +75,4 @@ async def _delete(call: Call, name: str, rev: Json) -> str:
     if rev is not None and rev != found.rev:
         raise conflict()
     await call.database.delete_local(name, found.rev)
-    return "0-0"
+    return NONE

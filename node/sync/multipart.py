@@ -59,7 +59,11 @@ def _part(piece: bytes) -> Part:
     if not separator:
         raise bad_request("a part has no end of its header")
     header = BytesHeaderParser().parsebytes(head[2:] + b"\r\n\r\n")
-    disposition = header.get_filename("")
+    try:
+        disposition = header.get_filename("")
+    except ValueError as error:
+        # It says which of Python's codecs reads it (RFC 2231), and some of those fail in ways of their own.
+        raise bad_request("a part has an unreadable file name", str(error)) from None
     return Part(
         str(header.get("Content-Type", "")), content, (("filename", disposition),) if disposition else ()
     )
@@ -67,13 +71,19 @@ def _part(piece: bytes) -> Part:
 
 def joined(content: Sequence[Part], boundary: str) -> bytes:
     """Write parts as a multipart body; `boundary` must not occur in them."""
-    delimiter = b"--" + boundary.encode()
-    pieces = []
-    for part in content:
-        lines = [("Content-Type", part.content_type), *part.headers]
-        head = "".join(f"{name}: {value}\r\n" for name, value in lines if value)
-        pieces.append(b"%s\r\n%s\r\n%s\r\n" % (delimiter, head.encode(), part.content))
-    return b"".join(pieces) + delimiter + b"--"
+    return b"".join(piece(part, boundary) for part in content) + end(boundary)
+
+
+def piece(part: Part, boundary: str) -> bytes:
+    """Write one part with the delimiter in front of it."""
+    lines = [("Content-Type", part.content_type), *part.headers]
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines if value)
+    return b"--%s\r\n%s\r\n%s\r\n" % (boundary.encode(), head.encode(), part.content)
+
+
+def end(boundary: str) -> bytes:
+    """Write the delimiter behind the last part."""
+    return b"--%s--" % boundary.encode()
 
 
 def attachment_headers(name: str, length: int) -> tuple[tuple[str, str], ...]:

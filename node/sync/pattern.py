@@ -13,29 +13,41 @@ from typing import Final
 
 import msgspec
 
-from node.sync.refusal import Refusal, bad_request
+from node.sync.refusal import bad_request
 
 MAX_PROGRAM: Final = 2_000
 """Instructions of a pattern with its repetitions written out."""
+
+ITEMS_OF_A_STEP: Final = 8
+"""Items of a class that are looked at in the time of a step."""
 
 Accepts = Callable[[str], bool]
 
 
 class Budget:
-    """Steps that the patterns of one request may take together."""
+    """Steps that a selector, or the patterns in it, may take for all documents of one request together."""
 
-    def __init__(self, steps: int) -> None:
-        self._left = steps
+    def __init__(self, steps: int, what: str = "$regex") -> None:
+        """Allow so many; `what` is said to need too much when they are used up."""
+        self._steps = self._left = steps
+        self._what = what
 
     def spend(self, steps: int) -> None:
         """Take steps; raise a refusal when they are used up."""
         self._left -= steps
         if self._left < 0:
-            raise Refusal(400, "bad_request", "$regex needs too much work: narrow the selector")
+            raise bad_request(f"{self._what} needs too much work: narrow the selector")
+
+    def renew(self) -> None:
+        """Allow as many again: another round of a feed is another request, but for the connection."""
+        self._left = self._steps
 
 
 class _Take(msgspec.Struct):
+    """Waits for a character. `weight` is what asking `accepts` costs beside its step."""
+
     accepts: Accepts
+    weight: int = 0
 
 
 class _Fork(msgspec.Struct):
@@ -110,6 +122,7 @@ class Pattern:
         """States that wait for a character, None when the pattern is matched already."""
         seen: set[int] = set()
         waiting, todo = [], list(starts)
+        weight = 1
         while todo:
             place = todo.pop()
             if place in seen:
@@ -123,9 +136,10 @@ class Pattern:
                 case _Assert(holds):
                     if holds(text, at):
                         todo.append(place + 1)
-                case _Take():
+                case _Take(weight=more):
+                    weight += more
                     waiting.append(place)
-        self._budget.spend(1 + len(seen))
+        self._budget.spend(weight + len(seen))
         return waiting
 
 
@@ -231,7 +245,7 @@ class _Parser:
             case "(":
                 return self._group(depth)
             case "[":
-                return [_Take(self._class())]
+                return [self._class()]
             case ".":
                 return [_Take(lambda found: found != "\n")]
             case "^":
@@ -284,7 +298,7 @@ class _Parser:
             raise bad_request(f"$regex: \\{each} is not supported")
         return each
 
-    def _class(self) -> Accepts:
+    def _class(self) -> _Take:
         negated = self._peek() == "^"
         self._at += negated
         tests: list[Accepts] = []
@@ -293,7 +307,11 @@ class _Parser:
             first = False
             tests.append(self._class_item())
         self._at += 1
-        return lambda found: any(test(found) for test in tests) != negated
+
+        def accepts(found: str) -> bool:
+            return any(test(found) for test in tests) != negated
+
+        return _Take(accepts, len(tests) // ITEMS_OF_A_STEP)
 
     def _class_item(self) -> Accepts:
         each = self._next()

@@ -31,6 +31,9 @@ class MailboxPort(Protocol):
     async def execute(self, address: str, command: object, origin: Origin) -> list[Recorded]:
         """Carry out a command of `events.mailbox`; raises what its `decide` and the log raise."""
 
+    async def used(self, address: str) -> int:
+        """Return the bytes that a mailbox holds, as its quota counts them."""
+
 
 class Visibility(Protocol):
     """How far the view behind the door has come."""

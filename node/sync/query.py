@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from node.sync.json_text import Json, parsed
 from node.sync.refusal import Refusal, bad_request, query_parse_error
 
 _DEPTH = 10
+
+_INTEGER = re.compile(r"-?[0-9]{1,19}")
 
 
 class Query:
@@ -61,7 +64,7 @@ class Query:
             number = value
         else:
             text = str(value).strip('"')
-            if not text.lstrip("-").isdecimal() or len(text) > 19:
+            if not _INTEGER.fullmatch(text):
                 raise query_parse_error(f"Invalid value for integer parameter: {name}")
             number = int(text)
         if not 0 <= number < 2**63:

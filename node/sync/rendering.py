@@ -32,6 +32,11 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     follows: bool = False
 
     @property
+    def tells_more(self) -> bool:
+        """Whether the answer says what may change while the revision stays the same."""
+        return self.revs_info or self.conflicts or self.deleted_conflicts or self.local_seq
+
+    @property
     def inlines(self) -> bool:
         """Whether the bytes of attachments are part of the answer."""
         return self.attachments or self.atts_since is not None

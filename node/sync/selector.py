@@ -6,11 +6,11 @@ Operators and their meaning: CouchDB documentation, `_find`, "Selector Syntax".
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from node.sync.collation import MISSING, compare, rank
+from node.sync.collation import MISSING, placed_by, rank
 from node.sync.json_text import Json, written
 from node.sync.limits import SyncLimits
 from node.sync.pattern import Budget, Pattern
@@ -18,6 +18,9 @@ from node.sync.refusal import Refusal, bad_request
 
 Test = Callable[[Any], bool]
 """A condition on one value; `MISSING` stands for a member that isn't there."""
+
+Spend = Callable[[int], None]
+"""Told how much work is about to be done; raises a refusal when it is too much."""
 
 _BESIDE: Final = ThreadPoolExecutor(1, "patterns")
 """Where patterns are looked for: one thread, so that all together take the loop half its time at most."""
@@ -35,21 +38,40 @@ _TYPES: dict[str, Callable[[Json], bool]] = {
 }
 
 
+class Spent:
+    """What a selector has used of the work that it may take: for all documents of a request together.
+
+    A test is charged for each of its `terms`; more only where it looks at more: at the elements of an array,
+    or at a text to be put in order.
+    """
+
+    def __init__(self, limits: SyncLimits) -> None:
+        self.terms = 0
+        self.has_patterns = False
+        self.work = Budget(limits.selector_steps, "the selector")
+        self.patterns = Budget(limits.regex_steps)
+
+
 class Selector:
     """A compiled selector. `equals` and `ranges` tell a planner what the top level demands."""
 
-    def __init__(self, test: Test, source: dict[str, Json], size: int, *, costly: bool = False) -> None:
-        """Wrap a compiled test; `costly` ones have patterns, which may take their budget for one document.
-
-        `size` is the length of the source as JSON.
-        """
+    def __init__(self, test: Test, source: dict[str, Json], size: int, spent: Spent) -> None:
+        """Wrap a compiled test. `size` is the length of the source as JSON."""
         self._test = test
-        self._most = 0 if costly else WORK_ON_LOOP // size
+        # Patterns may take all of their budget for one document.
+        self._most = 0 if spent.has_patterns else WORK_ON_LOOP // size
+        self._spent = spent
         self.source = source
 
     def matches(self, document: dict[str, Json]) -> bool:
-        """Tell whether a document (with `_id`) matches."""
+        """Tell whether a document (with `_id`) matches. Raises a refusal when all work is spent."""
+        self._spent.work.spend(self._spent.terms)
         return self._test(document)
+
+    def renew(self) -> None:
+        """Allow as much work again as at first."""
+        self._spent.work.renew()
+        self._spent.patterns.renew()
 
     async def holds(self, document: dict[str, Json], size: int) -> bool:
         """Tell what `matches` tells of a document of so many bytes.
@@ -57,8 +79,8 @@ class Selector:
         Patterns, and what may be much work, are looked for beside the loop, which goes on meanwhile.
         """
         if size <= self._most:
-            return self._test(document)
-        return await asyncio.get_running_loop().run_in_executor(_BESIDE, self._test, document)
+            return self.matches(document)
+        return await asyncio.get_running_loop().run_in_executor(_BESIDE, self.matches, document)
 
 
 def compiled(selector: Json, limits: SyncLimits) -> Selector:
@@ -70,7 +92,7 @@ def compiled(selector: Json, limits: SyncLimits) -> Selector:
         raise Refusal(413, "too_large", f"a selector has {limits.selector_bytes} bytes at most")
     compiler = _Compiler(limits)
     test = compiler.conditions(selector, 0)
-    return Selector(test, selector, size, costly=compiler.has_patterns)
+    return Selector(test, selector, size, compiler.spent)
 
 
 def invalid_operator(name: str) -> Refusal:
@@ -89,9 +111,7 @@ class _Compiler:
 
     def __init__(self, limits: SyncLimits) -> None:
         self._limits = limits
-        self._terms = 0
-        self._budget = Budget(limits.regex_steps)
-        self.has_patterns = False
+        self.spent = Spent(limits)
 
     def conditions(self, selector: Json, depth: int) -> Test:
         """All conditions of an object, on the members of a value or on the value itself."""
@@ -103,8 +123,8 @@ class _Compiler:
         return tests[0] if len(tests) == 1 else lambda value: all(test(value) for test in tests)
 
     def _count(self) -> None:
-        self._terms += 1
-        if self._terms > self._limits.selector_terms:
+        self.spent.terms += 1
+        if self.spent.terms > self._limits.selector_terms:
             raise bad_request(f"a selector has {self._limits.selector_terms} conditions at most")
 
     def _condition(self, name: str, value: Json, depth: int) -> Test:
@@ -149,13 +169,23 @@ class _Compiler:
             case "$not":
                 return self._negation(value, depth + 1)
             case "$elemMatch" | "$allMatch" | "$keyMapMatch":
-                return _elements(name, self.conditions(value, depth + 1))
+                return self._elements(name, value, depth)
             case "$all":
                 return self._all(value, depth)
             case "$regex":
                 return self._regex(value)
             case _:
-                return _simple(name, value)
+                return _simple(name, value, self.spent.work.spend)
+
+    def _elements(self, name: str, value: Json, depth: int) -> Test:
+        before = self.spent.terms
+        test = self.conditions(value, depth + 1)
+        every = _charged(self.spent.terms - before, self.spent.work.spend)
+        if name == "$elemMatch":
+            return lambda found: isinstance(found, list) and any(map(test, every(found)))
+        if name == "$allMatch":
+            return lambda found: isinstance(found, list) and bool(found) and all(map(test, every(found)))
+        return lambda found: isinstance(found, dict) and any(map(test, every(found)))
 
     def _combination(self, name: str, value: Json, depth: int) -> Test:
         if not isinstance(value, list):
@@ -174,20 +204,33 @@ class _Compiler:
             return self.conditions(value[0], depth + 1)
         for _ in value:
             self._count()
-        return lambda found: (
-            isinstance(found, list)
-            and bool(value)
-            and (found == value or all(any(_same(want, has) for has in found) for want in value))
-        )
+        every = _charged(len(value), self.spent.work.spend)
+
+        def has_all(found: Any) -> bool:
+            if not isinstance(found, list) or not value:
+                return False
+            return _same(found, value) or all(any(_same(want, has) for has in every(found)) for want in value)
+
+        return has_all
 
     def _regex(self, value: Json) -> Test:
         if not isinstance(value, str):
             raise bad_argument("$regex", value)
         if len(value) > self._limits.regex_characters:
             raise bad_request(f"a $regex has {self._limits.regex_characters} characters at most")
-        self.has_patterns = True
-        pattern = Pattern(value, self._budget)
+        self.spent.has_patterns = True
+        pattern = Pattern(value, self.spent.patterns)
         return lambda found: isinstance(found, str) and pattern.found_in(found)
+
+
+def _charged(conditions: int, spend: Spend) -> Callable[[Collection[Any]], Collection[Any]]:
+    """Return what gives elements back once the work to put so many conditions to each is paid for."""
+
+    def every(found: Collection[Any]) -> Collection[Any]:
+        spend(conditions * len(found))
+        return found
+
+    return every
 
 
 def field_path(name: str) -> tuple[str, ...]:
@@ -228,16 +271,23 @@ def _on(path: tuple[str, ...], test: Test, *, missing: bool = False) -> Test:
 
 
 def _same(left: Json, right: Json) -> bool:
-    # To Python, true is 1; no other two values of different types are equal.
-    return bool(left == right) and isinstance(left, bool) is isinstance(right, bool)
+    # To Python, true is 1, in arrays and objects too; no other two values of different types are equal.
+    if left != right:
+        return False
+    if isinstance(left, list):
+        return all(map(_same, left, right))
+    if isinstance(left, dict):
+        return all(_same(value, right[name]) for name, value in left.items())
+    return isinstance(left, bool) is isinstance(right, bool)
 
 
 def _equal(want: Json) -> Test:
     return lambda found: found is not MISSING and _same(want, found)
 
 
-def _ordered(holds: Callable[[int], bool], want: Json) -> Test:
-    return lambda found: found is not MISSING and holds(compare(found, want))
+def _ordered(holds: Callable[[int], bool], want: Json, spend: Spend) -> Test:
+    compare = placed_by(want, spend)
+    return lambda found: found is not MISSING and holds(compare(found))
 
 
 _ORDERINGS: dict[str, Callable[[int], bool]] = {
@@ -248,10 +298,10 @@ _ORDERINGS: dict[str, Callable[[int], bool]] = {
 }
 
 
-def _simple(name: str, want: Json) -> Test:
+def _simple(name: str, want: Json, spend: Spend) -> Test:
     """Operators whose argument is a plain value."""
     if name in _ORDERINGS:
-        return _ordered(_ORDERINGS[name], want)
+        return _ordered(_ORDERINGS[name], want, spend)
     match name, want:
         case "$eq", _:
             return _equal(want)
@@ -260,7 +310,7 @@ def _simple(name: str, want: Json) -> Test:
         case "$exists", bool():
             return lambda found: (found is not MISSING) == want
         case "$in" | "$nin", list():
-            return _membership(name, want)
+            return _membership(name, want, spend)
         case "$type", str() if want in _TYPES:
             holds = _TYPES[want]
             return lambda found: found is not MISSING and holds(found)
@@ -274,17 +324,18 @@ def _simple(name: str, want: Json) -> Test:
     raise bad_argument(name, want) if name in known else invalid_operator(name)
 
 
-def _membership(name: str, want: list[Json]) -> Test:
+def _membership(name: str, want: list[Json], spend: Spend) -> Test:
     plain = frozenset((rank(each), each) for each in want if not isinstance(each, list | dict))
     nested = [each for each in want if isinstance(each, list | dict)]
+    every = _charged(1, spend)
 
     def among(value: Json) -> bool:
         if isinstance(value, list | dict):
-            return any(_same(each, value) for each in nested)
+            return any(_same(each, value) for each in every(nested))
         return (rank(value), value) in plain
 
     def inside(found: Any) -> bool:
-        return among(found) or (isinstance(found, list) and any(map(among, found)))
+        return among(found) or (isinstance(found, list) and any(map(among, every(found))))
 
     if name == "$in":
         return lambda found: found is not MISSING and inside(found)
@@ -300,11 +351,3 @@ def _modulo(divisor: int, remainder: int) -> Test:
         return (-rest if found < 0 else rest) == remainder
 
     return holds
-
-
-def _elements(name: str, test: Test) -> Test:
-    if name == "$elemMatch":
-        return lambda found: isinstance(found, list) and any(test(each) for each in found)
-    if name == "$allMatch":
-        return lambda found: isinstance(found, list) and bool(found) and all(test(each) for each in found)
-    return lambda found: isinstance(found, dict) and any(test(each) for each in found)

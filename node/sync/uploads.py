@@ -15,11 +15,11 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from actors import mailbox
-from actors.messages import Execute
+from actors.messages import Execute, Inspect
 from events.errors import Forbidden, NotFound
 from events.identity import userdb_name
 from events.log.log import Clock, Origin
-from events.mailbox import DocumentDraft, StoredAttachment, WriteDocuments
+from events.mailbox import DocumentDraft, Mailbox, StoredAttachment, WriteDocuments, require_room
 from node.storage.blobs import Blobs
 from projections.revision import computed
 from projections.view_store import Document, Documents
@@ -87,8 +87,9 @@ class Uploads:
         """Keep the bytes under a key; a second time replaces them. Raises MailboxFull, StorageUnavailable."""
         now = self._clock.now()
         body = msgspec.json.encode(_Upload("upload", now, key), order="sorted")
-        names = await self._blobs.write(body, content, owners=(owner,))
         stored = await self._documents.get(userdb_name(owner), UPLOAD_ID + key)
+        await self._require_room(owner, len(body) + len(content) - _size(stored))
+        names = await self._blobs.write(body, content, owners=(owner,))
         parent = stored.winner.rev if stored else None
         digest = base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
         file = StoredAttachment(
@@ -110,6 +111,12 @@ class Uploads:
             replaced=_size(stored),
         )
         await self._write(owner, draft, Origin(actor=f"client/{owner}"))
+
+    async def _require_room(self, owner: str, grows: int) -> None:
+        """Ask before: bytes that nobody may keep would fill the disk, whatever the quota."""
+        box = await self._actors.ask(mailbox.KIND, owner, Inspect())
+        assert isinstance(box, Mailbox)
+        require_room(owner, box.used, grows, self._quota)
 
     async def _write(self, owner: str, draft: DocumentDraft, origin: Origin) -> None:
         command = WriteDocuments((draft,), self._clock.now(), quota=self._quota)

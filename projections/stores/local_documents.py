@@ -14,6 +14,10 @@ LIMIT: Final = 1000
 unused for longest is forgotten, that client compares revisions again and loses nothing."""
 
 
+NONE: Final = "0-0"
+"""The rev of a document that isn't there: whoever expects it means to make a new one."""
+
+
 class LocalDocument(msgspec.Struct, frozen=True, kw_only=True):
     """A `_local` document: `rev` is `0-<count of writes>`, `body` is JSON without `_id` and `_rev`."""
 
@@ -39,11 +43,15 @@ def read_all(connection: sqlite3.Connection, database: str) -> dict[str, LocalDo
 
 
 def require(connection: sqlite3.Connection, database: str, id: str, expected: str | None) -> int:  # noqa: A002
-    """Return the generation of the document, 0 for none; raise Conflict if its rev isn't the expected one."""
+    """Return the generation of the document, 0 for none; raise Conflict if its rev isn't the expected one.
+
+    One that isn't there has the rev `NONE`.
+    """
     stored = read(connection, database, id)
-    if expected is not None and (stored is None or stored.rev != expected):
+    rev = stored.rev if stored else NONE
+    if expected not in {None, rev}:
         raise Conflict("Document update conflict.", f"_local/{id} of {database}")
-    return int(stored.rev.removeprefix("0-")) if stored else 0
+    return int(rev.removeprefix("0-"))
 
 
 def put(connection: sqlite3.Connection, database: str, id: str, generation: int, body: bytes) -> None:  # noqa: A002

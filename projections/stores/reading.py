@@ -13,7 +13,7 @@ import msgspec
 from projections.revision import RevisionTree
 from projections.stores import local_documents
 from projections.stores.local_documents import LocalDocument
-from projections.stores.rows import DOCUMENT, DOCUMENT_WITHOUT_BODY, document, unpacked
+from projections.stores.rows import DOCUMENT, DOCUMENT_WITHOUT_BODY, MAX_SQL_INTEGER, document, unpacked
 from projections.stores.schema import translated
 from projections.view_store import Document, Revision
 
@@ -153,18 +153,20 @@ class StoreReader:
         since: int = 0,
         limit: int | None = None,
         *,
+        before: int = MAX_SQL_INTEGER,
         descending: bool = False,
         bodies: bool = True,
     ) -> list[Document]:
         """The changes feed: each document once, at its last sequence number, those above `since`.
 
-        With `descending` the newest come first. Without `bodies`, winners have neither body nor
-        attachments. Page with `limit` and the last `seq` received: one call reads on the loop.
+        Those from `before` on are left out. With `descending` the newest come first. Without `bodies`,
+        winners have neither body nor attachments. Page with `limit` and the last `seq` received: one call
+        reads on the loop.
         """
         direction = "DESC" if descending else "ASC"
         return self._documents(
-            f"AND d.seq > ? ORDER BY d.seq {direction} LIMIT ?",
-            (database, since, -1 if limit is None else limit),
+            f"AND d.seq > ? AND d.seq < ? ORDER BY d.seq {direction} LIMIT ?",
+            (database, since, before, -1 if limit is None else limit),
             bodies=bodies,
         )
 

@@ -19,7 +19,7 @@ from yarl import URL
 from actors import handshake, mailbox
 from actors.handshake import HandshakeActor
 from actors.mailbox import MailboxActor
-from actors.messages import Execute
+from actors.messages import Execute, Inspect
 from actors.runtime.activation import ActorLimits, ActorSystem
 from events.errors import NotFound, Unauthenticated
 from events.event import Recorded
@@ -29,6 +29,7 @@ from events.log.codec import Codec
 from events.log.log import Origin
 from events.log.snapshots import SqliteSnapshots
 from events.log.sqlite_log import SqliteLog
+from events.mailbox import Mailbox
 from node.api.app import SERVER
 from node.crypto.envelope import Envelopes
 from node.crypto.keys import UserKeys
@@ -75,6 +76,10 @@ class Mailboxes:
     async def execute(self, address: str, command: object, origin: Origin) -> list[Recorded]:
         recorded: list[Recorded] = await self._system.ask(mailbox.KIND, address, Execute(command, origin))
         return recorded
+
+    async def used(self, address: str) -> int:
+        box: Mailbox = await self._system.ask(mailbox.KIND, address, Inspect())
+        return box.used
 
 
 class SyncNode:
@@ -191,7 +196,7 @@ class Client:
     """Plain HTTP as one user."""
 
     def __init__(self, session: ClientSession, node: SyncNode, user: User) -> None:
-        self._session = session
+        self.session = session
         self.base = f"{node.url}/{user.database}"
         self.headers = {"Authorization": user.authorization}
 
@@ -210,7 +215,7 @@ class Client:
             body = json.dumps(value).encode()
             sent.setdefault("Content-Type", "application/json")
         url = URL(self.base + path, encoded=True)
-        async with self._session.request(method, url, data=body, headers=sent) as answer:
+        async with self.session.request(method, url, data=body, headers=sent) as answer:
             content = await answer.read()
             found: Any = content
             if answer.content_type == "application/json" and content:

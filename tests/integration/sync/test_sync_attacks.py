@@ -381,6 +381,16 @@ async def test_header_injection_in_names_and_types_does_not_reach_headers(client
     assert (await client.ask("PUT", "/b", evil))[0] == 400
 
 
+@pytest.mark.parametrize("charset", ["idna", "punycode", "undefined", "a%00b", "x\0y", "no-such", "utf-16"])
+async def test_a_file_name_in_any_of_pythons_codecs_is_read_or_refused(client: Client, charset: str) -> None:
+    document = {"_attachments": {"f": {"follows": True, "content_type": "text/plain", "length": 3}}}
+    head = f"Content-Disposition: attachment; filename*={charset}''%ff%00abc"
+    body = f"--b\r\n\r\n{json.dumps(document)}\r\n--b\r\n{head}\r\n\r\nabc\r\n--b--".encode()
+    content_type = {"Content-Type": 'multipart/related; boundary="b"'}
+    status, answer, _ = await client.ask("PUT", "/a", body=body, headers=content_type)
+    assert status in {201, 400}, answer
+
+
 async def test_maintenance_and_code_are_out_of_reach(client: Client) -> None:
     for path in (
         "/_purge",

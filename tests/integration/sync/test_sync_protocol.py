@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from email.parser import BytesParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession
 
-from tests.integration.sync.harness import Client, SyncNode, User, until
+from node.sync.limits import SyncLimits
+from tests.integration.sync.harness import Client, SyncNode, User, running, until
 
 
 def parts(body: bytes, content_type: str) -> list[Any]:
@@ -121,6 +124,27 @@ async def test_a_continuous_feed_sends_lines_and_heartbeats(
     assert rows[2]["last_seq"] == rows[1]["seq"]
 
 
+@pytest.mark.parametrize("feed", ["continuous", "eventsource", "longpoll"])
+async def test_a_live_feed_goes_forward_and_names_each_change_once(client: Client, feed: str) -> None:
+    for number in range(4):
+        await client.put({"_id": f"d{number}"})
+    url = f"{client.base}/_changes?feed={feed}&descending=true&timeout=50"
+    async with client.session.get(url, headers=client.headers) as answer:
+        assert re.findall(r'"id":"(.*?)"', await answer.text()) == ["d0", "d1", "d2", "d3"]
+
+
+async def test_changes_come_backwards_from_any_number_of_slices(
+    tmp_path: Path, session: ClientSession
+) -> None:
+    async with running(tmp_path, SyncLimits(rows_per_slice=3)) as node:
+        client = Client(session, node, node.add_user())
+        for number in range(7):
+            await client.put({"_id": f"d{number}"})
+        for query, wanted in (("", [7, 6, 5, 4, 3, 2, 1]), ("&limit=4", [7, 6, 5, 4]), ("&since=5", [7, 6])):
+            feed = await client.get(f"/_changes?descending=true{query}")
+            assert [row["seq"] for row in feed["results"]] == wanted
+
+
 async def test_an_event_source_resumes_at_the_last_event_id(client: Client, session: ClientSession) -> None:
     await client.put({"_id": "a"})
     await client.put({"_id": "b"})
@@ -145,6 +169,16 @@ async def test_a_document_shows_what_is_asked_for(client: Client) -> None:
     assert (await client.get("/doc?rev=1-a&latest=true"))["_rev"] == "2-c"
     status, _, headers = await client.ask("GET", "/doc", headers={"If-None-Match": '"2-c"'})
     assert (status, headers["etag"]) == (304, '"2-c"')
+
+
+async def test_a_new_conflict_is_seen_by_a_client_that_has_the_winner(client: Client) -> None:
+    await conflicted(client)
+    for extra in ("conflicts", "meta", "revs_info", "deleted_conflicts", "local_seq"):
+        status, document, headers = await client.ask(
+            "GET", f"/doc?{extra}=true", headers={"If-None-Match": '"2-c"'}
+        )
+        assert (status, document["_rev"]) == (200, "2-c")
+        assert "etag" not in headers
 
 
 async def test_open_revisions_come_as_json_or_multipart(client: Client) -> None:
@@ -285,6 +319,35 @@ async def test_all_docs_ranges_keys_and_order(client: Client) -> None:
     assert [row.get("id") for row in answer["rows"]] == ["e", "c", None]
     assert answer["rows"][1]["value"]["deleted"] is True
     assert answer["rows"][2] == {"key": "x", "error": "not_found"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/_all_docs?limit=-5",
+        "/_all_docs?limit=--5",
+        "/_all_docs?skip=--5",
+        "/_all_docs?keys=%5B%22a%22%5D&startkey=%22a%22",
+        "/_all_docs?keys=%5B%22a%22%5D&descending=perhaps",
+        "/_changes?limit=--5",
+        "/_changes?limit=%EF%BC%95",
+        "/_changes?since=--1",
+        "/_changes?feed=longpoll&timeout=--1",
+    ],
+)
+async def test_a_parameter_that_makes_no_sense_is_named_in_the_answer(client: Client, path: str) -> None:
+    await client.put({"_id": "a"})
+    status, answer, _ = await client.ask("GET", path)
+    assert (status, answer["error"]) == (400, "query_parse_error")
+
+
+async def test_of_first_writes_of_a_local_document_exactly_one_wins(client: Client) -> None:
+    asked = (client.ask("PUT", "/_local/cp", {"last_seq": number}) for number in range(5))
+    assert sorted(status for status, _, _ in await asyncio.gather(*asked)) == [201, 409, 409, 409, 409]
+    _, answer, _ = await client.ask("DELETE", "/_local/cp")
+    assert answer["rev"] == "0-0"
+    assert (await client.ask("PUT", "/_local/cp", {"last_seq": 1, "_rev": "0-1"}))[0] == 409
+    assert (await client.ask("PUT", "/_local/cp", {"last_seq": 1, "_rev": "0-0"}))[0] == 201
 
 
 async def test_local_documents_are_kept_and_never_replicated(node: SyncNode, client: Client) -> None:
