@@ -134,6 +134,7 @@ def _sync_door(core: Core, authentication: Authentication, clients: Clients) -> 
         node_id=core.keys.origin,
         version=SOFTWARE.partition("/")[2],
         client_of=clients.key,
+        is_secure=clients.is_secure,
         numbering=Numbering(lambda: core.restorations, lambda: core.log.head),
     )
 

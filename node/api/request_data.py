@@ -77,10 +77,15 @@ async def read_bytes(request: web.Request, limit: int, grow: Callable[[int], Non
 
     `grow` is told the size of each piece that comes.
     """
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise UnsupportedMediaType("Content-Encoding: only identity is read here")
     if request.content_type not in {"application/json", "text/json", "application/octet-stream"}:
         raise UnsupportedMediaType("Content-Type must be application/json")
+    return await read_file(request, limit, grow)
+
+
+async def read_file(request: web.Request, limit: int, grow: Callable[[int], None] = _nobody) -> bytes:
+    """Read a body of any type as `read_bytes` does."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("Content-Encoding: only identity is read here")
     try:
         async with asyncio.timeout(BODY_SECONDS):
             return await _bounded(request, limit, grow)

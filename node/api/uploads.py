@@ -16,8 +16,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 from aiohttp import web
 
-from events.errors import Forbidden, InvalidInput, LimitExceeded
-from node.api.request_data import Text, read_bytes
+from events.errors import Forbidden, InvalidInput
+from node.api.request_data import Text, read_file
 from node.api.route import Auth, Call, Route
 from node.core import Core
 from node.crypto.keys import SigningKeys
@@ -104,7 +104,7 @@ class UploadRoutes:
                 handler=self.put,
                 query=LinkQuery,
                 answer=Link,
-                refusals=(413, 507),
+                refusals=(408, 413, 415, 507),
             ),
             Route(
                 method="GET",
@@ -159,11 +159,9 @@ class UploadRoutes:
         return address, key
 
     async def put(self, call: Call[LinkQuery, None]) -> Link:
-        """Store what is sent. Raises Forbidden, LimitExceeded, MailboxFull."""
+        """Store what is sent. Raises Forbidden, UnsupportedMediaType, TooSlow, LimitExceeded, MailboxFull."""
         address, key = self._admit(call, "put")
-        if (call.request.content_length or 0) > UPLOAD_BYTES:
-            raise LimitExceeded("the file is too large")
-        content = await read_bytes(call.request, UPLOAD_BYTES)
+        content = await read_file(call.request, UPLOAD_BYTES)
         stated = call.request.content_type
         kind = stated if stated in CONTENT_TYPES else OCTETS
         await self._core.federation.uploads.store(address, key, content, kind)

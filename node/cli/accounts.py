@@ -13,10 +13,11 @@ from typing import Annotated, Any
 import typer
 
 from events.consent import Level
-from events.errors import InvalidInput, Misconfigured
+from events.errors import InvalidInput, MailioError, Misconfigured
 from node.cli.context import Context, context_of
 from node.cli.output import (
     Json,
+    complain,
     console,
     errors,
     moment,
@@ -90,8 +91,8 @@ def add(
     _write_private(path, secret)
     try:
         answer = ours.carry_out("account.add", request)
-    except BaseException:
-        path.unlink()
+    except BaseException as error:
+        _settle(path, email, error)
         raise
     if as_json:
         print_json(answer | {"keyFile": str(path), "database": secret["database"]})
@@ -104,6 +105,23 @@ def add(
             ("database", secret["database"]),
             ("key file", path),
         ]
+    )
+
+
+def _settle(path: Path, email: str, error: BaseException) -> None:
+    """Remove the key file of an account that was refused; keep it where the account may be open all the same.
+
+    A daemon that went away, or Ctrl-C, says nothing about that, and nobody else has these keys.
+    """
+    from node.admin.client import DaemonFailure
+
+    refused = isinstance(error, MailioError) and not error.temporary and not isinstance(error, DaemonFailure)
+    if refused:
+        path.unlink()
+        return
+    complain(
+        f"it is not known whether the account was opened: its keys are in {path}; "
+        f"remove them if `mailio-node account show {email}` finds no account"
     )
 
 

@@ -11,6 +11,7 @@ import base64
 import json
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ import msgspec
 import typer
 
 from events.consent import Level, SignupPurpose
-from events.errors import Forbidden, InvalidInput, MailioError, Misconfigured
+from events.errors import Busy, Forbidden, InvalidInput, MailioError, Misconfigured
 from node.cli.context import Context, context_of
 from node.cli.output import Json, console, moment, print_facts, print_json, print_table
 from node.cli.statements import Keys, Statement, signed
@@ -173,12 +174,17 @@ _STATES = {"accepted": "accepted", "revoked": "revoked", "notfound": "a stranger
 
 
 def _read_keys(path: Path) -> Keys:
+    from node.crypto.base64_text import from_base64
+
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Keys)
+        keys = msgspec.json.decode(path.read_bytes(), type=Keys)
+        for seed in (keys.signing_seed, keys.agreement_seed):
+            from_base64(seed, length=32)
     except FileNotFoundError:
         raise Misconfigured(f"{path}: no such key file; name it with --keys") from None
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, MailioError) as error:
         raise Misconfigured(f"{path}: not a key file of `mailio-node account add`: {error}") from error
+    return keys
 
 
 def _request(
@@ -199,7 +205,7 @@ def _request(
         if error.code == 404 and missing_is_fine:
             return None
         raise _refusal(error) from None
-    except OSError as error:
+    except (OSError, HTTPException, ValueError) as error:
         raise Misconfigured(f"no node answers at {url}: {error}; start it with `mailio-node run`") from None
 
 
@@ -209,5 +215,5 @@ def _refusal(error: urllib.error.HTTPError) -> MailioError:
         text = str(told.get("reason") or told.get("message") or told)
     except ValueError:
         text = error.reason
-    kinds = {400: InvalidInput, 403: Forbidden}
+    kinds = {400: InvalidInput, 403: Forbidden, 429: Busy, 503: Busy}
     return kinds.get(error.code, DoorAnswered)(f"the node answered {error.code}: {text}")

@@ -17,6 +17,9 @@ app = typer.Typer(help="Show, follow and search the records of the log; sign it.
 FOLLOW_SECONDS = 0.2
 """How often `tail --follow` looks for new records: no bell rings across processes."""
 
+MOST = (1 << 63) - 1
+"""Records that a log may hold: positions are integers of SQLite."""
+
 JsonLines = Annotated[
     bool, typer.Option("--json", help="Print a JSON object a line, complete, instead of short lines.")
 ]
@@ -44,7 +47,9 @@ def show(
 @app.command()
 def tail(
     context: typer.Context,
-    number: Annotated[int, typer.Option("-n", "--number", min=0, help="Newest records to show.")] = 10,
+    number: Annotated[
+        int, typer.Option("-n", "--number", min=0, max=MOST, help="Newest records to show.")
+    ] = 10,
     follow: Annotated[
         bool, typer.Option("-f", "--follow", help="Go on with new ones; Ctrl-C ends it.")
     ] = False,

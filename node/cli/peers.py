@@ -8,7 +8,7 @@ import typer
 
 from node.cli.context import context_of
 from node.cli.output import Json, console, moment, print_facts, print_json, print_table
-from node.cli.queue import said
+from node.cli.queue import intervene, said
 
 app = typer.Typer(help="List, show, retry and reset nodes that this one delivers to.", no_args_is_help=True)
 
@@ -76,8 +76,7 @@ def retry(context: typer.Context, domain: Domain) -> None:
 
     Example: mailio-node peers retry mio.beta.example
     """
-    answer = context_of(context).carry_out("peers.retry", {"domain": domain})
-    console.print(f"{len(answer['done'])} are tried", markup=False)
+    intervene(context, "peers.retry", domain=domain)
 
 
 @app.command()

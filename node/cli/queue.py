@@ -71,8 +71,11 @@ def said(event: dict[str, Any]) -> str:
     return str(event.get("reason") or event.get("text") or "")
 
 
-def _intervene(context: typer.Context, operation: str, **wanted: str) -> None:
-    """Carry it out for one delivery (`id`), or for all of a destination, and say what was done."""
+def intervene(context: typer.Context, operation: str, **wanted: str) -> None:
+    """Carry it out for one delivery (`id`), or for all of a destination, and say what was done.
+
+    Exits 1 when some were refused.
+    """
     answer = context_of(context).carry_out(operation, wanted)
     for key, why in answer["refused"].items():
         console.print(printable(f"{key}: {why}"), markup=False)
@@ -89,7 +92,7 @@ def retry(
 
     Example: mailio-node queue retry --destination beta.example
     """
-    _intervene(context, "queue.retry", id=delivery_id, destination=destination, state=state)
+    intervene(context, "queue.retry", id=delivery_id, destination=destination, state=state)
 
 
 @app.command()
@@ -105,7 +108,7 @@ def hold(
     Example: mailio-node queue hold beta.example:01a2… --reason "looks odd"
     """
     wanted = {"id": delivery_id, "destination": destination, "state": state, "reason": reason}
-    _intervene(context, "queue.hold", **wanted)
+    intervene(context, "queue.hold", **wanted)
 
 
 @app.command()
@@ -115,7 +118,7 @@ def release(context: typer.Context, delivery_id: Id = "", destination: Destinati
     Example: mailio-node queue release --destination beta.example
     """
     state = "" if delivery_id else "held"
-    _intervene(context, "queue.release", id=delivery_id, destination=destination, state=state)
+    intervene(context, "queue.release", id=delivery_id, destination=destination, state=state)
 
 
 @app.command()
@@ -131,4 +134,4 @@ def drop(
     Example: mailio-node queue drop --destination gone.example --reason "domain was sold"
     """
     wanted = {"id": delivery_id, "destination": destination, "state": state, "reason": reason}
-    _intervene(context, "queue.drop", **wanted)
+    intervene(context, "queue.drop", **wanted)

@@ -100,8 +100,8 @@ def send_test(
 
     Example: mailio-node send-test someone@alpha.example --sender friend@beta.example
     """
-    from node.cli.sending import hand_in, small_message, with_crlf
+    from node.cli.sending import content_of, hand_in, small_message
 
     settings = context_of(context).settings
-    raw = with_crlf(file.read_bytes()) if file else small_message(sender, recipient, subject)
+    raw = content_of(file) if file else small_message(sender, recipient, subject)
     console.print(hand_in(settings.smtp.listen, sender, recipient, raw), markup=False)

@@ -7,8 +7,9 @@ import smtplib
 from email import policy
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
+from pathlib import Path
 
-from events.errors import Forbidden, MailioError, Misconfigured
+from events.errors import Forbidden, InvalidInput, MailioError, Misconfigured
 from node.settings import host_and_port
 
 ANSWER_SECONDS = 60
@@ -22,15 +23,26 @@ class Refused(MailioError):
 
 
 def small_message(sender: str, recipient: str, subject: str) -> bytes:
-    """Write a message of a few lines."""
-    message = EmailMessage()
-    message["From"] = sender
-    message["To"] = recipient
-    message["Subject"] = subject
+    """Write a message of a few lines. Raises InvalidInput for what can't stand in a header."""
+    message = EmailMessage(policy.SMTP if (sender + recipient).isascii() else policy.SMTPUTF8)
+    try:
+        message["From"] = sender
+        message["To"] = recipient
+        message["Subject"] = subject
+    except ValueError as error:
+        raise InvalidInput(f"sender, recipient or subject can't stand in a header: {error}") from None
     message["Date"] = formatdate()
     message["Message-ID"] = make_msgid(domain="send-test.example")
     message.set_content("This message was sent by `mailio-node send-test`.\n")
-    return message.as_bytes(policy=policy.SMTP)
+    return message.as_bytes()
+
+
+def content_of(file: Path) -> bytes:
+    """Read a message from a file. Raises InvalidInput."""
+    try:
+        return with_crlf(file.read_bytes())
+    except OSError as error:
+        raise InvalidInput(f"{file}: can't be read: {error.strerror}") from None
 
 
 def with_crlf(raw: bytes) -> bytes:
@@ -44,9 +56,12 @@ def hand_in(listen: str, sender: str, recipient: str, raw: bytes) -> str:
     try:
         with smtplib.SMTP(host, port, timeout=ANSWER_SECONDS, local_hostname="send-test.example") as client:
             client.ehlo()
-            _require(client.mail(sender))
+            _require(client.mail(sender, () if (sender + recipient).isascii() else ("SMTPUTF8",)))
             _require(client.rcpt(recipient))
             return _require(client.data(raw))
+    except smtplib.SMTPResponseException as error:
+        told = error.smtp_error
+        return _require((error.smtp_code, told if isinstance(told, bytes) else told.encode()))
     except OSError as error:
         text = f"no SMTP door answers at {listen}: {error}; start the node with `mailio-node run`"
         raise Misconfigured(text) from None

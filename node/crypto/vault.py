@@ -257,7 +257,8 @@ class Vault:
     def destroy(self, owner: str) -> None:
         """Overwrite the key of a condemned owner; the file is written anew, so that no copy is left in it."""
         with self._storage():
-            self._by_owner.pop(owner, None)
+            # Both: what only one of them has is never pushed out.
+            self._by_owner.clear()
             self._by_id.clear()
             self._connection.execute(
                 "UPDATE key SET state = ?, secret = zeroblob(32) WHERE owner = ? AND state = ?",

@@ -12,6 +12,7 @@ import msgspec
 from events import mailbox
 from events.identity import userdb_name
 from events.log.reading import LogReader
+from events.node import Restorations
 from node.inspection.stories import Branch, Facts, Step
 from node.views import store_path
 from projections.stores.embedded import EmbeddedStore
@@ -55,21 +56,31 @@ async def user_view(data: Path) -> AsyncIterator[EmbeddedStore | None]:
         await store.close()
 
 
-async def shown(view: UserView | None, reader: LogReader, branch: Branch) -> list[Step]:
-    """Tell what the view shows of a branch's document, and who has fetched that."""
+async def shown(
+    view: UserView | None, reader: LogReader, branch: Branch, restorations: Restorations
+) -> list[Step]:
+    """Tell what the view shows of a branch's document, and who has fetched that.
+
+    `restorations` are those that the log knows: bookmarks are in the numbers that clients see.
+    """
     if view is None:
         return [Step(what="shown", text="there is no view of the databases here: has a node run?")]
     database, stream = userdb_name(branch.mailbox), mailbox.stream(branch.mailbox)
     changes = [step.position for step in branch.steps if step.what in CHANGES and step.position]
-    steps = [await _in_view(view, branch, changes, reader.head.position)]
+    head = reader.head.position
+    steps = [await _in_view(view, branch, changes, head, restorations)]
     for name, document in sorted((await view.local_documents(database)).items()):
         mark = _bookmark(document)
         if mark is not None:
-            steps.append(_replicator(name, mark, changes, _is_change(reader, stream, mark.position)))
+            reached = restorations.position(mark.number, head)
+            pulls = _is_change(reader, stream, reached)
+            steps.append(_replicator(name, mark, changes, reached if pulls else None))
     return steps
 
 
-async def _in_view(view: UserView, branch: Branch, changes: Sequence[int], head: int) -> Step:
+async def _in_view(
+    view: UserView, branch: Branch, changes: Sequence[int], head: int, restorations: Restorations
+) -> Step:
     """Tell how the document stands in the view, and how far that is behind the log."""
     document = await view.get(userdb_name(branch.mailbox), branch.document)
     reached = await view.checkpoint()
@@ -84,8 +95,9 @@ async def _in_view(view: UserView, branch: Branch, changes: Sequence[int], head:
         text = f"not in the view yet; {behind}"
     else:
         state = "deleted" if document.winner.deleted else _folder(document)
-        text = f"in userdb at sequence {document.seq} as revision {document.winner.rev}, {state}; {behind}"
-        facts |= {"seq": document.seq, "rev": document.winner.rev, "deleted": document.winner.deleted}
+        seq = restorations.sequence(document.seq)
+        text = f"in userdb at sequence {seq} as revision {document.winner.rev}, {state}; {behind}"
+        facts |= {"seq": seq, "rev": document.winner.rev, "deleted": document.winner.deleted}
     return Step(what="shown", text=text, facts=facts)
 
 
@@ -109,12 +121,12 @@ class _Bookmark(msgspec.Struct):
     replicator: str = ""
 
     @property
-    def position(self) -> int:
-        """The sequence number up to which the replicator has come, -1 for none of ours."""
+    def number(self) -> int:
+        """The sequence number up to which the replicator has come, 0 for none of ours."""
         try:
-            return int(self.last_seq)
+            return max(0, int(self.last_seq))
         except ValueError:
-            return -1
+            return 0
 
 
 def _bookmark(document: LocalDocument) -> _Bookmark | None:
@@ -124,28 +136,27 @@ def _bookmark(document: LocalDocument) -> _Bookmark | None:
         return None
 
 
-def _is_change(reader: LogReader, stream: str, seq: int) -> bool:
-    """Whether a number is that of a change in a database: the bookmark of a push counts the device's own."""
-    row = reader.at(seq)
+def _is_change(reader: LogReader, stream: str, position: int) -> bool:
+    """Whether a position is that of a change in a database: a push counts the device's own changes."""
+    row = reader.at(position)
     return row is not None and row.stream == stream
 
 
-def _replicator(name: str, mark: _Bookmark, changes: Sequence[int], pulls: bool) -> Step:
-    """Tell which of the document's changes a replicator has come past."""
-    seq = mark.position
-    fetched = [position for position in changes if pulls and position <= seq]
-    if not pulls:
+def _replicator(name: str, mark: _Bookmark, changes: Sequence[int], reached: int | None) -> Step:
+    """Tell which of the document's changes a replicator has come past; `reached` None: it does not pull."""
+    fetched = [position for position in changes if reached is not None and position <= reached]
+    if reached is None:
         text = f"its bookmark {mark.last_seq} is no change of this database: it pushes, or has not begun"
     elif len(fetched) == len(changes):
-        text = f"has it as it is now: its bookmark is {seq}"
+        text = f"has it as it is now: its bookmark is {mark.number}"
     elif fetched:
         later = "what came later is its own, or not fetched yet"
-        text = f"has it as of position {fetched[-1]}: its bookmark is {seq}; {later}"
+        text = f"has it as of position {fetched[-1]}: its bookmark is {mark.number}; {later}"
     else:
-        text = f"has not fetched it yet: its bookmark is {seq}"
+        text = f"has not fetched it yet: its bookmark is {mark.number}"
     facts: Facts = {
         "id": name,
-        "lastSeq": seq,
+        "lastSeq": mark.number,
         "fetched": fetched[-1] if fetched else None,
         "past": len(fetched) == len(changes),
         "replicator": mark.replicator,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from actors import mailbox as mailbox_actor
-from events import delivery, handshake, mail, mailbox, parking
+from events import delivery, handshake, mail, mailbox, node, parking
 from events.errors import NotFound
 from events.event import Recorded
 from events.identity import SenderNames, handshake_id
@@ -120,7 +120,8 @@ class _Telling:
         if branch.document:
             self._later(branch, filed)
             branch.steps.sort(key=lambda step: step.position or 0)
-            branch.steps += await shown(self._archive.view, self._archive.reader, branch)
+            restorations = self._now.folded(node.STREAM, node.evolve, node.Restorations())
+            branch.steps += await shown(self._archive.view, self._archive.reader, branch, restorations)
         return branch
 
     def _answer(self, actor: str, cause: Recorded | None) -> Recorded | None:

@@ -56,12 +56,14 @@ class SyncDoor:
         node_id: str = "",
         version: str = "",
         client_of: Callable[[web.Request], str] = peer_of,
+        is_secure: Callable[[web.Request], bool] = lambda request: request.secure,
         numbering: Numbering | None = None,
     ) -> None:
         """`store` holds the view `userdb`; `origins` are the web origins that may call (wire spec 7.3).
 
-        `client_of` names the client of a request, for the log.
+        `client_of` names the client of a request, for the log; `is_secure` tells whether it came by TLS.
         """
+        self._is_secure = is_secure
         self._numbering = numbering or Numbering()
         self._store = store
         self._authenticate = authenticate
@@ -115,7 +117,9 @@ class SyncDoor:
         origin = request.headers.get("Origin")
         if origin is None or "Access-Control-Allow-Origin" in headers:
             return
-        if origin.partition("://")[2] != request.host:
+        scheme, _, host = origin.partition("://")
+        # Where TLS is spoken, a page of the same name without it may be anybody's on the way.
+        if host != request.host or (scheme != "https" and self._is_secure(request)):
             raise forbidden("this origin is not allowed", origin[:200])
 
     # Beside the databases

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import gzip
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -246,6 +247,9 @@ async def test_behind_tls_a_page_of_the_same_host_without_tls_may_not_ask(slow: 
     secure = {"X-Forwarded-Proto": "https"}
     assert (await slow.get(HEALTH, Origin=f"http://{host}", **secure)).status == 403
     assert (await slow.get(HEALTH, Origin=f"https://{host}", **secure)).status == 200
+    for path in ("/_session", "/userdb-x"):
+        assert (await slow.get(path, Origin=f"http://{host}", **secure)).status == 403
+        assert (await slow.get(path, Origin=f"https://{host}", **secure)).status == 401
 
 
 # Bounds and headers
@@ -277,7 +281,16 @@ async def test_a_compressed_body_is_not_unpacked(node: Node) -> None:
 )
 @pytest.mark.parametrize("path", ["/api/v1/login", "/api/v1/webauthn/login_verify"])
 async def test_deep_json_is_refused(node: Node, path: str, body: bytes) -> None:
-    assert (await node.call("POST", path, raw=body)).status == 400
+    assert (await node.call("POST", path, raw=body)).status in {400, 413}
+
+
+async def test_small_values_without_number_are_refused_before_they_are_made(node: Node) -> None:
+    alice = await node.user("alice")
+    body = b'{"mime":[' + b"[]," * 1_000_000 + b"1]}"
+    began = time.process_time()
+    answer = await node.call("POST", "/api/v1/parsemime", raw=body, token=alice.token)
+    assert (answer.status, answer.json["message"]) == (413, "the body has 100000 values at most")
+    assert time.process_time() - began < 0.5
 
 
 async def test_a_body_that_is_not_declared_json_is_refused(node: Node) -> None:

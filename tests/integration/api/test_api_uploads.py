@@ -9,10 +9,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from events.log.clock import VirtualClock
-from node.api.uploads import LINK_MS, object_key
+from node.api.uploads import LINK_MS, OCTETS, object_key
 from node.crypto.keys import Stage
 from node.sync.uploads import is_key
-from tests.integration.api.harness import Node, User, running, settings_for
+from tests.integration.api.harness import Node, User, database, running, settings_for
 
 NAMES = (
     "../../etc/passwd",
@@ -53,6 +53,10 @@ async def link(node: Node, user: User, name: str, method: str = "put") -> str:
     return url.removeprefix("https://mio.alpha.example")
 
 
+def stored_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*.seg"))
+
+
 async def put(node: Node, place: str, content: bytes = b"sealed", **headers: str) -> int:
     async with node.http.put(place, data=content, headers=headers) as answer:
         return answer.status
@@ -73,6 +77,36 @@ async def test_what_was_put_is_got_and_counted_and_deleted(node: Node, alice: Us
     assert deleted.json == [{"url": f"{alice.address}/{key}"}]
     async with node.http.get(await link(node, alice, path, "get")) as gone:
         assert gone.status == 404
+
+
+@pytest.mark.parametrize(
+    ("stated", "kept"),
+    [
+        ("image/png", "image/png"),
+        ("text/html", OCTETS),
+        ("application/pdf; x=1", "application/pdf"),
+        ("", OCTETS),
+    ],
+)
+async def test_a_file_of_any_type_is_taken_and_kept_as_one_that_is_harmless(
+    node: Node, alice: User, stated: str, kept: str
+) -> None:
+    place = await link(node, alice, "photo")
+    assert await put(node, place, b"bytes", **({"Content-Type": stated} if stated else {})) == 200
+    key = urlsplit(place).path.rpartition("/")[2]
+    stored = await node.core.views.stores["userdb"].get(database(alice), f"upload:{key}")
+    assert stored is not None
+    assert [file.content_type for file in stored.winner.attachments] == [kept]
+
+
+async def test_uploads_beyond_the_quota_take_no_room_on_the_disk(tmp_path: Path) -> None:
+    async with running(settings_for(tmp_path, {"quota_bytes": 100_000})) as node:
+        alice = await node.user("alice")
+        place = await link(node, alice, "a")
+        before = stored_bytes(tmp_path)
+        for number in range(5):
+            assert await put(node, place, bytes([number]) * 200_000) == 507
+        assert stored_bytes(tmp_path) - before < 100_000
 
 
 @pytest.mark.parametrize("name", NAMES)

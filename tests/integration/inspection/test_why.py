@@ -22,6 +22,8 @@ from events.log.log import Origin, Write
 from events.log.reading import LogReader
 from events.mail import MailAccepted, Recipient
 from events.mailbox import DocumentDraft, MessageFiled, ShowInterest, WriteDocuments
+from events.node import STREAM as NODE_STREAM
+from events.node import restored
 from events.policy import Reason, Standing
 from events.types import known_types
 from node.cli.records import line_of
@@ -271,6 +273,24 @@ async def test_replicators_are_behind_at_or_past_a_message(node: Node) -> None:
     (step,) = [s for s in (await node.branch(mail_id)).steps if s.facts.get("id") == "past"]
     assert (step.facts["past"], step.facts["fetched"]) == (False, new)
     assert "no change of this database" in steps["push"].text
+
+
+async def test_after_a_restore_bookmarks_count_in_the_numbers_that_clients_see(node: Node) -> None:
+    before = only(await node.branch(await node.take(raw())), "filed").position
+    head = node.core.log.head
+    fact = restored([], node.core.clock.now(), head, "20260102T030405.678Z")
+    await node.core.log.append(Write(NODE_STREAM, (fact,)), origin=Origin(actor="operator"))
+    after = only(await node.branch(await node.take(raw(message_id="two@beta.example"))), "filed").position
+    assert before is not None
+    assert after is not None
+    store, database = node.core.views.stores["userdb"], userdb_name(node.addresses[OWNER])
+    for name, last in {"since": after + fact.jump, "old": before}.items():
+        await store.put_local(database, name, json.dumps({"last_seq": last}).encode())
+    branch = await node.branch("two@beta.example")
+    steps = {s.facts["id"]: s for s in branch.steps if s.what == "synced"}
+    assert {name: step.facts["past"] for name, step in steps.items()} == {"since": True, "old": False}
+    assert f"has it as it is now: its bookmark is {after + fact.jump}" in steps["since"].text
+    assert only(branch, "shown").facts["seq"] == after + fact.jump
 
 
 async def test_parked_retried_and_dropped_filings_are_part_of_the_story(both: Node) -> None:

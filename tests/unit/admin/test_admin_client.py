@@ -17,6 +17,7 @@ from events.errors import NotFound
 from node.admin.address import socket_path
 from node.admin.client import DaemonFailure, carry_out
 from node.settings import NodeSettings, Settings
+from tests.program import call
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -32,7 +33,7 @@ def daemon(data: Path, *pieces: bytes) -> Iterator[Settings]:
             connection, _ = listening.accept()
             with connection:
                 request = b""
-                while not request.endswith(b"\r\n\r\n{}"):
+                while not request.endswith(b"}"):
                     request += connection.recv(65_536)
                 for piece in pieces:
                     connection.sendall(piece)
@@ -99,3 +100,33 @@ def test_what_a_command_does_not_need_is_not_imported(module: str, unneeded: set
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     ).stdout
     assert sorted(unneeded & set(printed.split())) == []
+
+
+ADD = ("account", "add", "someone@alpha.example")
+OPENED = chunk(b'{"answer": {"address": "0x1", "email": "someone@alpha.example", "did": "did:mailio:0x1"}}\n')
+FULL = chunk(b'{"error": {"kind": "StorageUnavailable", "text": "no space left"}}\n')
+TAKEN = chunk(b'{"error": {"kind": "Conflict", "text": "email already exists"}}\n')
+
+
+@pytest.mark.parametrize(
+    ("pieces", "ended", "kept"),
+    [
+        ([HEAD, OPENED, END], 0, True),
+        ([HEAD, TAKEN, END], 1, False),
+        ([HEAD, FULL, END], 75, True),
+        ([HEAD], 1, True),
+        ([], 1, True),
+    ],
+    ids=["opened", "refused", "perhaps stored", "gone at work", "gone before"],
+)
+async def test_the_keys_of_an_account_that_may_be_open_are_kept(
+    tmp_path: Path, pieces: list[bytes], ended: int, kept: bool
+) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text(f'[node]\nemail_domains = ["alpha.example"]\ndata = "{tmp_path}"\n')
+    with daemon(tmp_path, *pieces):
+        code, _, told = await call(file, *ADD)
+    keys = tmp_path / "accounts" / "someone@alpha.example.json"
+    assert (code, keys.exists()) == (ended, kept)
+    assert ("not known whether the account was opened" in told) == (kept and code > 0)
+    assert (str(keys) in told) == (kept and code > 0)

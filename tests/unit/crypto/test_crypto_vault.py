@@ -175,6 +175,17 @@ def test_the_cache_forgets_and_finds_again(path: Path, monkeypatch: pytest.Monke
         assert found.nonce_of(b"x") == key.nonce_of(b"x")
 
 
+def test_erasing_lets_the_cache_of_all_others_grow_no_further(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vault_module, "CACHED", 5)
+    vault = Vault.open(path)
+    for number in range(20):
+        vault.key_of(f"0x{number:040x}")
+        destroy(vault, f"0x{1_000 + number:040x}")
+    assert len(vault._by_owner) <= 5
+
+
 def test_threads_that_read_the_same_vault_do_not_trip_over_each_other(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
