@@ -167,7 +167,7 @@ async def _records(log: Log, address: str, head: int, tell: Tell) -> list[Record
     records = [each for name in streams_of(address) for each in await log.stream(name)]
     after = 0
     while page := await log.read(after, PAGE, {MailAccepted.__name__}):
-        records += [own for each in page if (own := _own_part(each, address))]
+        records += [own for each in page if (own := own_part(each, address))]
         after = page[-1].position
         tell("reading", min(after, head), max(head, 1))
     records = sorted((each for each in records if each.position <= head), key=lambda each: each.position)
@@ -176,15 +176,19 @@ async def _records(log: Log, address: str, head: int, tell: Tell) -> list[Record
     return records
 
 
-def _own_part(record: Recorded, address: str) -> Recorded | None:
-    """Return an accepted mail as if it had had this recipient only; None when it had others only."""
+def own_part(record: Recorded, address: str) -> Recorded | None:
+    """Return an accepted mail as if it had had this recipient only; None when it had others only.
+
+    Why others here did not get it is their affair.
+    """
     event = record.event
     if not isinstance(event, MailAccepted):
         return None
     mine = tuple(recipient for recipient in event.recipients if recipient.address == address)
     if not mine:
         return None
-    return msgspec.structs.replace(record, event=msgspec.structs.replace(event, recipients=mine))
+    own = msgspec.structs.replace(event, recipients=mine, turned=())
+    return msgspec.structs.replace(record, event=own)
 
 
 def _manifest(  # noqa: PLR0917 - what is said in it

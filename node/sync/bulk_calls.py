@@ -19,6 +19,7 @@ from node.sync.local_calls import checked_local, write_local
 from node.sync.multipart import Part, end, piece
 from node.sync.refusal import Refusal, bad_request, not_found, refusal_of, too_large
 from node.sync.rendering import Shown, encoded, shown
+from node.sync.turns import Turns
 from projections.view_store import Document
 
 
@@ -29,7 +30,11 @@ async def bulk_docs(call: Call) -> web.StreamResponse:
     new_edits = body.get("new_edits", True)
     if not isinstance(new_edits, bool):
         raise bad_request("new_edits is true or false")
-    read = [_read(document, call, new_edits) for document in documents]
+    turns = Turns()
+    read = []
+    for document in documents:
+        read.append(_read(document, call, new_edits))
+        await turns.give()
     written = iter(
         await call.write([each for each in read if isinstance(each, Incoming)], new_edits=new_edits)
     )
@@ -181,8 +186,10 @@ def _error_part(name: str, rev: str, refusal: Refusal) -> Part:
 async def revs_diff(call: Call) -> web.StreamResponse:
     """`POST /{db}/_revs_diff`: which of these revisions are not known here."""
     answer = {}
+    turns = Turns()
     for name, revs in (await _asked_revs(call)).items():
         absent = await call.database.missing(name, revs)
+        await turns.give()
         if absent.missing:
             row = {"missing": absent.missing}
             if absent.possible_ancestors:
@@ -193,9 +200,13 @@ async def revs_diff(call: Call) -> web.StreamResponse:
 
 async def missing_revs(call: Call) -> web.StreamResponse:
     """`POST /{db}/_missing_revs`: the same question in CouchDB's older form."""
-    asked = await _asked_revs(call)
-    found = {name: (await call.database.missing(name, revs)).missing for name, revs in asked.items()}
-    return call.answer({"missing_revs": {name: revs for name, revs in found.items() if revs}})
+    found = {}
+    turns = Turns()
+    for name, revs in (await _asked_revs(call)).items():
+        if absent := (await call.database.missing(name, revs)).missing:
+            found[name] = absent
+        await turns.give()
+    return call.answer({"missing_revs": found})
 
 
 async def _asked_revs(call: Call) -> dict[str, list[str]]:
@@ -203,8 +214,10 @@ async def _asked_revs(call: Call) -> dict[str, list[str]]:
     if len(body) > call.limits.documents_per_request:
         raise too_large(f"{call.limits.documents_per_request} documents at most")
     asked = {}
+    turns = Turns()
     for name, revs in body.items():
         if not isinstance(revs, list) or len(revs) > call.limits.revisions:
             raise bad_request("revisions come as an array")
         asked[name] = [checked_rev(rev) for rev in revs]
+        await turns.give()
     return asked

@@ -35,6 +35,13 @@ _SCANNED: Final = "no index fits this query: documents were looked at one by one
 _SORTED: Final = "no index has this order: all matches were sorted"
 
 
+Match = tuple[Document, dict[str, Json]]
+"""A document, and what selectors see of it."""
+
+Row = tuple[tuple[Json, ...], str]
+"""The values by which a document is sorted, and its id."""
+
+
 class Sort(msgspec.Struct, frozen=True):
     """The wanted order: field paths, all in one direction."""
 
@@ -71,7 +78,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 class Found(msgspec.Struct, kw_only=True):
     """What a query gave: matches in order, the bookmark, and how much was looked at."""
 
-    documents: list[tuple[Document, dict[str, Json]]]
+    documents: list[Match]
     bookmark: str
     examined: int = 0
     warnings: tuple[str, ...] = ()
@@ -237,30 +244,46 @@ class Finder:
         """Return the matches of one page. Raises a refusal when too much would have to be looked at."""
         chosen = plan(query)
         first = query.start + query.skip
-        last = first + query.limit
+        page = slice(first, first + query.limit)
         found = Found(documents=[], bookmark="nil", warnings=_warnings(query, chosen))
-        matches: list[tuple[Document, dict[str, Json]]] = []
-        passed = 0
-        turns = Turns()
         if query.limit:
-            async for document in self._candidates(chosen):
-                found.examined += 1
-                self._require_room(found.examined, chosen)
-                members = members_of(document.id, document.winner)
-                size = len(document.winner.body)
-                if not document.id.startswith(DESIGN) and await query.selector.holds(members, size):
-                    passed += 1
-                    if chosen.sorts or passed > first:
-                        matches.append((document, members))
-                await turns.give()
-                if passed >= last and not chosen.sorts:
-                    break
-        if chosen.sorts:
-            matches = (await asyncio.to_thread(_in_order, matches, query.sort))[first:last]
-        found.documents = matches
+            matches = self._matches(query, chosen, found)
+            found.documents = await (
+                self._sorted(matches, query.sort, page) if chosen.sorts else _paged(matches, page)
+            )
         if found.documents:
             found.bookmark = bookmark_at(first + len(found.documents))
         return found
+
+    async def _matches(self, query: Mango, chosen: Plan, found: Found) -> AsyncIterator[Match]:
+        turns = Turns()
+        async for document in self._candidates(chosen):
+            found.examined += 1
+            self._require_room(found.examined, chosen)
+            members = members_of(document.id, document.winner)
+            size = len(document.winner.body)
+            if not document.id.startswith(DESIGN) and await query.selector.holds(members, size):
+                yield document, members
+            await turns.give()
+
+    async def _sorted(self, matches: AsyncIterator[Match], sort: Sort, page: slice) -> list[Match]:
+        """Sort by field values, then ids; documents without one of the fields are left out, as by an index.
+
+        Only the values are kept: all matches may be a whole mailbox.
+        """
+        paths = [field_path(name) for name in sort.fields]
+        rows: list[Row] = []
+        async for document, members in matches:
+            values = tuple(reached(members, path) for path in paths)
+            if MISSING not in values:
+                rows.append((values, document.id))
+        ids = await asyncio.to_thread(_in_order, rows, sort.descending)
+        documents = [await self._database.get(each) for each in ids[page]]
+        return [
+            (document, members_of(document.id, document.winner))
+            for document in documents
+            if document is not None and not document.winner.deleted
+        ]
 
     def _candidates(self, chosen: Plan) -> AsyncIterator[Document]:
         if chosen.folder is not None:
@@ -290,20 +313,26 @@ def _warnings(query: Mango, chosen: Plan) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _in_order(
-    matches: list[tuple[Document, dict[str, Json]]], sort: Sort
-) -> list[tuple[Document, dict[str, Json]]]:
-    """Sort by field values, then ids; documents without one of the fields are left out, as by an index."""
-    paths = [field_path(name) for name in sort.fields]
-    keyed = [
-        ((*(key(reached(match[1], path)) for path in paths), match[0].id), match)
-        for match in matches
-        if all(reached(match[1], path) is not MISSING for path in paths)
-    ]
+async def _paged(matches: AsyncIterator[Match], page: slice) -> list[Match]:
+    """Take a part of what comes in order already; nothing behind it is looked at."""
+    found: list[Match] = []
+    passed = 0
+    async for match in matches:
+        passed += 1
+        if passed > page.start:
+            found.append(match)
+        if passed >= page.stop:
+            break
+    return found
+
+
+def _in_order(rows: list[Row], descending: bool) -> list[str]:
+    """Return the ids of rows, sorted."""
+    keyed = [((*map(key, values), ident), ident) for values, ident in rows]
     # A sort holds the interpreter lock to its end, so it goes in pieces.
     pieces = (keyed[start : start + SORTED_AT_ONCE] for start in range(0, len(keyed), SORTED_AT_ONCE))
-    ordered = [sorted(piece, key=_key, reverse=sort.descending) for piece in pieces]
-    return [match for _, match in heapq.merge(*ordered, key=_key, reverse=sort.descending)]
+    ordered = [sorted(piece, key=_key, reverse=descending) for piece in pieces]
+    return [ident for _, ident in heapq.merge(*ordered, key=_key, reverse=descending)]
 
 
 def _key(pair: tuple[Any, Any]) -> Any:

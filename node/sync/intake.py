@@ -25,6 +25,7 @@ from node.sync.incoming import Incoming
 from node.sync.limits import SyncLimits
 from node.sync.ports import Blobs, HandshakeVerifier, MailboxPort, Visibility
 from node.sync.refusal import Refusal, refusal_of
+from node.sync.turns import Turns
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -105,7 +106,11 @@ class ClientWrites:
         async with lock:
             await self._catch_up(address)
             drafting = Drafting(database, address, self._handshakes, self._blobs)
-            outcomes = [await _outcome(drafting, each, new_edits) for each in documents]
+            outcomes = []
+            turns = Turns()
+            for each in documents:
+                outcomes.append(await _outcome(drafting, each, new_edits))
+                await turns.give()
             refused = await self._record(address, drafting, device)
             await self._show(address)
             for document_id, revision in drafting.replaced:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import json
 import time
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import ClientSession
@@ -92,3 +95,31 @@ async def test_a_long_text_with_many_commas_is_one_value(client: Client) -> None
     status, answer, _ = await client.ask("PUT", "/table", {"text": text})
     assert status == 201, answer
     assert (await client.get("/table"))["text"] == text
+
+
+MANY_REVISIONS = {f"d{n}": [f"1-{n:08x}{each:024x}" for each in range(60)] for n in range(4_000)}
+MANY_DOCUMENTS = {"docs": [{"_id": f"d{n}", "list": list(range(40))} for n in range(4_000)]}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("/_revs_diff", MANY_REVISIONS),
+        ("/_missing_revs", MANY_REVISIONS),
+        ("/_bulk_docs", MANY_DOCUMENTS),
+    ],
+)
+async def test_others_are_served_while_a_large_request_is_worked_off(
+    client: Client, path: str, value: Any
+) -> None:
+    body = json.dumps(value).encode()
+    asked = asyncio.create_task(
+        client.ask("POST", path, body=body, headers={"Content-Type": "application/json"})
+    )
+    longest = 0.0
+    while not asked.done():
+        before = time.thread_time()
+        await asyncio.sleep(0)
+        longest = max(longest, time.thread_time() - before)
+    assert (await asked)[0] in {200, 201}
+    assert longest < 0.2, "beside reading the JSON, which goes in one piece, there are turns"
