@@ -148,6 +148,8 @@ class FederationActor(AggregateActor[Destination, Command]):
         if record.position > self._seen:
             self._seen = record.position
             state = delivery.evolve(delivery.initial(key), record.event)
+        elif not self._window.complete:
+            return  # It waits in the queue, which is where the window finds it: no need to read its stream.
         else:
             state = await self._known(key)
         if state.phase is Phase.WAITING:
@@ -159,7 +161,9 @@ class FederationActor(AggregateActor[Destination, Command]):
         A second time the log refuses one; then each is tried by itself.
         """
         new = [record for record in records if isinstance(record.event, DeliveryScheduled)]
-        orders = [self._report(record) for record in records if record not in new]
+        orders = [
+            self._report(record) for record in records if not isinstance(record.event, DeliveryScheduled)
+        ]
         try:
             return [*new, *await self.log.append_all(orders)] if orders else new
         except (Conflict, Gone):

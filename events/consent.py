@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import IntEnum, StrEnum
 from typing import Final
 
@@ -22,7 +22,16 @@ class Level(StrEnum):
     @property
     def rank(self) -> int:
         """Place in the order of levels, 0 for none."""
-        return list(Level).index(self)
+        return _RANKS[self]
+
+
+_RANKS: Final[Mapping[str, int]] = {level: rank for rank, level in enumerate(Level)}
+"""Asked several times for each message: walking an enumeration is slow."""
+
+
+def _worth(level: str) -> int:
+    """Return the rank of a level as a handshake names it; one that nobody knows is worth nothing."""
+    return _RANKS.get(level, 0)
 
 
 class SignupPurpose(IntEnum):
@@ -98,8 +107,7 @@ class Demands(msgspec.Struct, frozen=True, kw_only=True):
 
     def met_by(self, consent: Consent) -> bool:
         """Whether the level is high enough for node and owner; one that nobody knows is worth nothing."""
-        level = Level(consent.level) if consent.level in set(Level) else Level.NONE
-        return level.rank >= max(self.minimum_level.rank, consent.minimum.rank)
+        return _worth(consent.level) >= max(self.minimum_level.rank, consent.minimum.rank)
 
     def minutes(self, consent: Consent) -> int:
         """Minutes that have to lie between two mails under this consent; 0 for no limit."""
@@ -120,10 +128,12 @@ def consent_of_all(consents: Iterable[Consent]) -> Consent:
     lowest level, and the longest time between two mails.
     """
     found = list(consents)
+    if len(found) == 1:
+        return found[0]
     standing = standing_of_all(one.standing for one in found)
     deciding = [one for one in found if one.standing is standing]
     if not deciding:
         return Consent()
     strictest = max(deciding, key=lambda one: one.frequency_minutes)
-    lowest = min(deciding, key=lambda one: Level(one.level).rank if one.level in set(Level) else 0)
+    lowest = min(deciding, key=lambda one: _worth(one.level))
     return msgspec.structs.replace(strictest, level=lowest.level)

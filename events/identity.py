@@ -89,6 +89,7 @@ class Did(msgspec.Struct, frozen=True):
         return f"did:{self.method}:{self.value}{tail}" if self.method else tail
 
     @classmethod
+    @lru_cache(NAMES_REMEMBERED)
     def parse(cls, text: str) -> Did:
         """Split a DID. Raises InvalidInput when it is not one, too long, or holds odd characters."""
         if len(text) > MAX_DID_LENGTH or not _DID_TEXT.fullmatch(text):
@@ -329,6 +330,7 @@ def _utf8(text: str) -> bytes:
         raise InvalidInput("invalid email", "lone surrogates") from None
 
 
+@lru_cache(NAMES_REMEMBERED)
 def normalise_domain(domain: str) -> str:
     """Return a domain name in lower-case ASCII form, without a trailing dot. Raises InvalidInput."""
     text = domain.lower().removesuffix(".")

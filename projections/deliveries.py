@@ -72,12 +72,14 @@ class DeliveryDocument(msgspec.Struct, kw_only=True, rename="camel"):
 
 async def told(record: Recorded, event: DeliveryEvent, documents: Documents) -> Sequence[Change]:
     """Return the change that an event of a delivery makes to its sender's document; none for a report."""
+    if isinstance(event, DeliveryScheduled) and event.kind is not Kind.MESSAGE:
+        return []
     destination, _, message = record.stream.removeprefix(STREAM).partition(":")
     document: DeliveryDocument | None
     database, ident = userdb_name(event.owner), DELIVERY_ID + message
     stored = await documents.get(database, ident)
     if isinstance(event, DeliveryScheduled):
-        if event.kind is not Kind.MESSAGE or (stored and stored.winner.deleted):
+        if stored and stored.winner.deleted:
             return []
         document = _scheduled(event, _read(stored))
     elif (document := _read(stored)) is None:

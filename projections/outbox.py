@@ -48,7 +48,8 @@ class Outbox:
             return []
         key = record.stream.removeprefix(STREAM)
         ident = f"{key}:{event.owner}"
-        stored = await documents.get(OUTBOX, ident)
+        # The first event of its stream: nothing is there yet.
+        stored = await documents.get(OUTBOX, ident) if record.version > 1 else None
         state = evolve(_state(stored) if stored else initial(key), event)
         if state.phase is Phase.NEW:
             return []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from aiohttp import web
@@ -26,6 +27,13 @@ V6_PREFIX: Final = 64
 MAX_HOPS: Final = 20
 """Entries of X-Forwarded-For that are looked at; more proxies in a row are a mistake or an attack."""
 
+KEPT: Final = 4_096
+"""Addresses that are remembered with their keys, some 2 MB: each request of a connection asks two or three
+times, and reading one takes longer than looking at a signature's form."""
+
+MAX_LENGTH: Final = 100
+"""Characters of an address in any form, brackets and a zone included; what is longer is none."""
+
 
 class Clients:
     """Names the clients of the HTTP door."""
@@ -36,12 +44,7 @@ class Clients:
 
     def key(self, request: web.Request) -> str:
         """Name the client for rates: an IPv4 address or an IPv6 /64."""
-        address = self._address(request)
-        if address is None:
-            return UNKNOWN
-        if isinstance(address, ipaddress.IPv6Address):
-            return str(ipaddress.ip_network((address, V6_PREFIX), strict=False))
-        return str(address)
+        return _key(self._address(request))
 
     def is_secure(self, request: web.Request) -> bool:
         """Whether the client itself came by TLS, as far as the node or a trusted proxy knows."""
@@ -52,14 +55,16 @@ class Clients:
 
     def _address(self, request: web.Request) -> Address | None:
         address = _parsed(request.remote or "")
+        if address is None or not self._is_trusted(address):
+            return address
         forwarded = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
         for text in forwarded[: -MAX_HOPS - 1 : -1]:
-            if address is None or not self._is_trusted(address):
-                break
             before = _parsed(text.strip())
             if before is None:
                 break
             address = before
+            if not self._is_trusted(address):
+                break
         return address
 
     def _is_trusted(self, address: Address) -> bool:
@@ -68,6 +73,20 @@ class Clients:
 
 def _parsed(text: str) -> Address | None:
     """Read an address, with or without brackets; an IPv4 address in IPv6 clothes is an IPv4 address."""
+    return _read(text) if len(text) <= MAX_LENGTH else None
+
+
+@lru_cache(KEPT)
+def _key(address: Address | None) -> str:
+    if address is None:
+        return UNKNOWN
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((address, V6_PREFIX), strict=False))
+    return str(address)
+
+
+@lru_cache(KEPT)
+def _read(text: str) -> Address | None:
     try:
         address = ipaddress.ip_address(text.partition("%")[0].strip("[]"))
     except ValueError:

@@ -10,7 +10,7 @@ indefinite lengths, keys that are not text, keys that occur twice, simple values
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 import cbor2
@@ -30,6 +30,7 @@ _INT_MIN = -(1 << 63)
 _INT_MAX = (1 << 64) - 1
 
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
+_TEXTS = frozenset({str})
 _LENGTH_BYTES = {24: 1, 25: 2, 26: 4, 27: 8}
 _PLAIN_SIMPLE = frozenset({20, 21, 22, 23, 25, 26, 27})
 
@@ -44,15 +45,21 @@ def _require_json_like(value: object, depth: int) -> None:
     if depth <= 0:
         raise InvalidInput("can't encode as CBOR", "nested too deeply")
     if isinstance(value, dict):
-        if not all(isinstance(key, str) for key in value):
+        if not all(issubclass(kind, str) for kind in set(map(type, value))):
             raise InvalidInput("can't encode as CBOR", "a key is not text")
-        for member in value.values():
-            _require_json_like(member, depth - 1)
+        _require_members(value.values(), depth - 1)
     elif isinstance(value, list | tuple):
-        for element in value:
-            _require_json_like(element, depth - 1)
+        _require_members(value, depth - 1)
     elif not _is_scalar(value):
         raise InvalidInput("can't encode as CBOR", f"no form for a {type(value).__name__}")
+
+
+def _require_members(members: Collection[object], depth: int) -> None:
+    """Look at each member that may be more than a text: most objects of the wire hold nothing else."""
+    if depth > 0 and _TEXTS.issuperset(map(type, members)):
+        return
+    for member in members:
+        _require_json_like(member, depth)
 
 
 def _is_scalar(value: object) -> bool:

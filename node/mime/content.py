@@ -91,11 +91,14 @@ def content_id(part: Part) -> str:
 
 def decode_transfer(raw: bytes, part: Part, defects: list[Defect]) -> bytes:
     """Undo the content transfer encoding; what is malformed or unknown gives what can be had."""
-    name = field_text(part.block.first("content-transfer-encoding")[:200])
+    body = raw[part.body : part.end]
+    field = part.block.first("content-transfer-encoding")[:200]
+    if not field:
+        return body
+    name = field_text(field)
     encoding = (
         re.split(r"[;\s(]", name.lower().strip(), maxsplit=1)[0].replace("-bit", "bit").replace("bits", "bit")
     )
-    body = raw[part.body : part.end]
     if encoding == "base64":
         return _decode_base64(body, defects)
     if encoding == "quoted-printable":

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from node.mime.charsets import decode_text
 from node.mime.limits import Code, Defect, printable
 
-_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
+# A name, and all up to the end of the last line that is folded into the value. It never goes back: one pass.
+_FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:((?:[^\n]*+\n(?=[ \t]))*+[^\n]*+\n?)")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 # Embeddings, overrides and isolates of the bidirectional algorithm: with them `gpj.exe` reads `exe.jpg`.
 # The marks U+200E, U+200F and U+061C, which honest text needs, turn nothing but themselves and stay.
@@ -56,38 +57,30 @@ class Block(NamedTuple):
         return b""
 
 
-def split_block(raw: bytes, start: int = 0, end: int | None = None) -> Block:
+def split_block(raw: bytes, start: int = 0) -> Block:
     """Cut the header block at `start`. Linear, and never fails."""
-    end = len(raw) if end is None else end
     fields: list[Field] = []
-    # A field is kept as two offsets until its folds are known, so long ones are not copied line by line.
-    name, value = "", start
     position = start
-    while position < end:
-        newline = raw.find(b"\n", position, end)
-        following = end if newline < 0 else newline + 1
-        if raw[position : position + 1] in (b" ", b"\t") and name:
-            position = following
-            continue
-        if name:
-            fields.append(Field(name, _without_line_end(raw[value:position])))
-            name = ""
-        if raw[position : position + 2] == b"\r\n" or raw[position : position + 1] == b"\n":
-            return Block(fields, following)
-        match = _FIELD.match(raw, position, following)
+    if raw.startswith(b"From ", start) and not _FIELD.match(raw, start):
+        position = _line_end(raw, start)
+    while match := _FIELD.match(raw, position):
+        name, value = match.groups()
         # A field name never begins like a boundary line, whose boundary may hold a colon.
-        if match and not match[1].startswith(b"--"):
-            name, value = match[1].decode("ascii"), match.end()
-        elif not (position == start and raw.startswith(b"From ", position)):
-            return Block(fields, position, raw[position : min(following, position + 80)])
-        position = following
-    if name:
-        fields.append(Field(name, _without_line_end(raw[value:end])))
-    return Block(fields, end)
+        if name.startswith(b"--"):
+            break
+        fields.append(Field(name.decode("ascii"), value.removesuffix(b"\n").removesuffix(b"\r")))
+        position = match.end()
+    if position >= len(raw):
+        return Block(fields, len(raw))
+    following = _line_end(raw, position)
+    if raw[position:following] in {b"\r\n", b"\n"}:
+        return Block(fields, following)
+    return Block(fields, position, raw[position : min(following, position + 80)])
 
 
-def _without_line_end(value: bytes) -> bytes:
-    return value.removesuffix(b"\n").removesuffix(b"\r")
+def _line_end(raw: bytes, start: int) -> int:
+    """Return where the next line begins, or the end of all."""
+    return raw.find(b"\n", start) + 1 or len(raw)
 
 
 def field_text(raw: bytes, defects: list[Defect] | None = None) -> str:
@@ -98,11 +91,13 @@ def field_text(raw: bytes, defects: list[Defect] | None = None) -> str:
         text = raw.decode("cp1252", "replace")
         if defects is not None:
             defects.append(Defect(Code.HEADER_8BIT, printable(text.strip())))
-    return clean(_FOLD.sub("", text))
+    return clean(_FOLD.sub("", text) if "\n" in text else text)
 
 
 def clean(text: str) -> str:
     """Replace each run of control characters, line ends included, by a space; leave out directional ones."""
+    if text.isprintable():  # None of them is, so most fields cost no look for each kind.
+        return text.strip()
     if not text.isascii():
         text = _DIRECTION.sub("", text)
     return _CONTROL.sub(" ", text).strip()

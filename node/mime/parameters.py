@@ -17,6 +17,10 @@ _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _TYPE = re.compile(r"[a-z0-9!#$&^_.+*'%~-]+/[a-z0-9!#$&^_.+*'%~-]+")
 _COMMENT = re.compile(r"\((?:[^()\\]++|\\.)*+\)")
 _TOKENS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|<[^<>]*+>?|\\.|[(),;:]|[^"<(),;:\\]++|.', re.DOTALL)
+# One address and nothing to think about: as most fields have it, with a name of plain words or without.
+_ONE_ADDRESS = re.compile(
+    r'(?:([^"<>(),;:\\@]*)<([^\s"<>(),;:\\@]+@[^\s"<>(),;:\\@]+)>|([^\s"<>(),;:\\@]+@[^\s"<>(),;:\\@]+))'
+)
 
 
 class Structured(NamedTuple):
@@ -71,6 +75,9 @@ def parse_addresses(text: str, limit: int = 10_000) -> list[tuple[str, str]]:
     unquoted comma stays whole. Encoded words are decoded in names only, after the list is cut: what
     they hold is never syntax.
     """
+    if text.isprintable() and (one := _ONE_ADDRESS.fullmatch(text)):
+        name, angle, bare = one.groups()
+        return [(_name(name.strip()), angle)] if angle else [("", bare)]
     found: list[tuple[str, str]] = []
     item = _Item()
     carried = ""
