@@ -30,7 +30,6 @@ _INT_MIN = -(1 << 63)
 _INT_MAX = (1 << 64) - 1
 
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
-_TEXTS = frozenset({str})
 _LENGTH_BYTES = {24: 1, 25: 2, 26: 4, 27: 8}
 _PLAIN_SIMPLE = frozenset({20, 21, 22, 23, 25, 26, 27})
 
@@ -45,8 +44,9 @@ def _require_json_like(value: object, depth: int) -> None:
     if depth <= 0:
         raise InvalidInput("can't encode as CBOR", "nested too deeply")
     if isinstance(value, dict):
-        if not all(issubclass(kind, str) for kind in set(map(type, value))):
-            raise InvalidInput("can't encode as CBOR", "a key is not text")
+        for key in value:
+            if not isinstance(key, str):
+                raise InvalidInput("can't encode as CBOR", "a key is not text")
         _require_members(value.values(), depth - 1)
     elif isinstance(value, list | tuple):
         _require_members(value, depth - 1)
@@ -55,11 +55,10 @@ def _require_json_like(value: object, depth: int) -> None:
 
 
 def _require_members(members: Collection[object], depth: int) -> None:
-    """Look at each member that may be more than a text: most objects of the wire hold nothing else."""
-    if depth > 0 and _TEXTS.issuperset(map(type, members)):
-        return
+    """Look at each member that is more than a text: most of what is on the wire is none."""
     for member in members:
-        _require_json_like(member, depth)
+        if type(member) is not str or depth <= 0:
+            _require_json_like(member, depth)
 
 
 def _is_scalar(value: object) -> bool:

@@ -54,7 +54,8 @@ def decode_text(raw: bytes, charset: str) -> tuple[str, Code | None]:
     if codec is None:
         return _guess(raw), Code.CHARSET_UNKNOWN
     try:
-        return _SURROGATES.sub("\ufffd", raw.decode(codec)), None
+        text = raw.decode(codec)
+        return text if text.isascii() else _SURROGATES.sub("\ufffd", text), None
     except (UnicodeError, ValueError):
         pass
     if codec == "utf-8":

@@ -120,7 +120,9 @@ class Messages:
             await self._reports.record(verified.peer, message.id, decode_statuses(message.plain_body))
             return self._receipt(message.id, request.timestamp)
         ident, content = mail_id(verified.peer, message.id), await worked(size, content_digest, message)
-        known = await self._known(ident) or await self._accept(verified, client, message, author, content)
+        known = await self._known(ident)
+        if known is None:
+            known = await self._accept(ident, verified, client, message, author, content)
         _require_same(known, content)
         return self._receipt(message.id, known.metadata.at)
 
@@ -132,10 +134,10 @@ class Messages:
         return found[0] if found else None
 
     async def _accept(
-        self, verified: Verified, client: str, message: DidCommMessage, author: str, content: str
+        self, ident: str, verified: Verified, client: str, message: DidCommMessage, author: str, content: str
     ) -> Recorded:
         """Take responsibility; if another request with this id was faster, return its event."""
-        raw, ident = stored(verified), mail_id(verified.peer, message.id)
+        raw = stored(verified)
         admitted, turned = await self._admit(message, author, len(raw))
 
         def event(blob: str) -> MailAccepted:
@@ -172,8 +174,9 @@ class Messages:
         refused: dict[str, MailioError] = {}
         for address in _recipients(message, self._domain):
             found = await self._acceptance.judge(address, author, size, introduction=message.introduces)
-            if found.reason is not None or found.entry is None:
-                refused[address] = refusal(found.reason or Reason.NO_SUCH_MAILBOX)
+            reason = found.reason
+            if reason is not None or found.entry is None:
+                refused[address] = refusal(reason or Reason.NO_SUCH_MAILBOX)
             elif message.redeems_offer and not await self._redeemed(message, address, author):
                 refused[address] = HandshakeRefused("the handshake offer is unknown, used or expired")
             else:
