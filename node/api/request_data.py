@@ -87,6 +87,8 @@ async def read_file(request: web.Request, limit: int, grow: Callable[[int], None
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("Content-Encoding: only identity is read here")
     try:
+        if request.content.is_eof():  # All of it came with the head: there is nothing to wait for.
+            return await _bounded(request, limit, grow)
         async with asyncio.timeout(BODY_SECONDS):
             return await _bounded(request, limit, grow)
     except web.RequestPayloadError as error:

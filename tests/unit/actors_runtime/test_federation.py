@@ -32,6 +32,7 @@ from events.delivery import (
 )
 from events.destination import Breaker, Destination
 from events.errors import Busy, Conflict, Gone, StorageUnavailable
+from events.event import Recorded
 from events.log.log import Write
 from events.mailbox import MessageFiled
 from events.mailbox import stream as mailbox_stream
@@ -374,6 +375,29 @@ async def test_a_long_queue_is_not_read_for_each_message() -> None:
     await node.pass_time(200_000)
     assert node.courier.to("beta.example")[1:] == [f"m{number:04}" for number in range(600)]
     assert node.queue.reads <= 600 / (SHARE / 2) + 2
+
+
+async def test_what_waits_in_a_long_queue_is_not_looked_for_when_the_actor_is_told_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = await Node(breaker_failures=1).open()
+    node.courier.answers["beta.example"] = lambda _: DEAD
+    waiting = tuple([await node.promise(f"m{number:03}") for number in range(SHARE + 50)])
+    await node.actors.ask(KIND, "beta.example", ReactAll(waiting))
+    await node.settle()
+    read: list[str] = []
+    stream = node.log.stream
+
+    async def watched(name: str, after: int = 0, limit: int | None = None) -> list[Recorded]:
+        read.append(name)
+        return await stream(name, after, limit)
+
+    monkeypatch.setattr(node.log, "stream", watched)
+    await node.actors.ask(KIND, "beta.example", ReactAll(waiting))
+    assert read == []
+    node.courier.answers["beta.example"] = lambda _: RECEIVED
+    await node.pass_time(200_000)
+    assert node.courier.to("beta.example")[1:] == [f"m{number:03}" for number in range(SHARE + 50)]
 
 
 async def test_reports_that_were_promised_before_do_not_keep_others_back() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from events.errors import Misconfigured
-from node.api.clients import Clients
+from node.api.clients import KEPT, Clients, _key, _read
 
 
 def key(remote: str | None, *forwarded: str, trusted: tuple[str, ...] = ()) -> str:
@@ -61,6 +61,20 @@ def test_brackets_and_zones_do_not_hide_an_address() -> None:
 
 def test_a_socket_without_address_has_one_key() -> None:
     assert key(None) == "unknown"
+
+
+@pytest.mark.parametrize("remote", ["2001:db8::1%" + "z" * 200, "1" * 10_000])
+def test_what_is_too_long_for_an_address_is_none_and_is_not_remembered(remote: str) -> None:
+    kept = _read.cache_info().currsize
+    assert key(remote) == "unknown"
+    assert key("10.0.0.1", remote, trusted=PROXIES) == "10.0.0.1"
+    assert _read.cache_info().currsize <= kept + 1
+
+
+def test_what_strangers_call_themselves_is_remembered_of_some_only() -> None:
+    for number in range(KEPT + 100):
+        key(f"2001:db8:{number:x}::1")
+    assert _read.cache_info().currsize == _key.cache_info().currsize == KEPT
 
 
 @given(st.text(alphabet="0123456789abcdef.:,[]% x", max_size=60))

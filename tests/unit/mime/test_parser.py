@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+import time
+import tracemalloc
 from base64 import b64decode, b64encode
 from hashlib import sha256
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from node.mime.content import is_denied, safe_filename
 from node.mime.document import message_document
-from node.mime.headers import decode_words
+from node.mime.headers import Block, Field, decode_words, split_block
 from node.mime.html import sanitise, to_text
 from node.mime.limits import Code
-from node.mime.parameters import parse_addresses, parse_structured
+from node.mime.parameters import _ONE_ADDRESS, parse_addresses, parse_structured
 from node.mime.parser import parse
 from node.mime.structure import inspect
 
@@ -34,7 +38,7 @@ def test_a_line_end_out_of_an_encoded_word_never_reaches_a_header(field: str, li
     word = f"=?utf-8?q?x{line_end}Bcc:_evil@e.example?="
     raw = f"{field.format(word)}\r\nSubject: y\r\n\r\nbody".encode()
     mail = parse(raw).mail
-    for text in (mail.subject, mail.from_.name, mail.from_.address, inspect(raw).subject):
+    for text in (mail.subject, mail.from_.name, mail.from_.address, *inspect(raw).from_addresses):
         assert not any(char in text for char in "\r\n\0\x85\u2028")
     assert mail.bcc == []
 
@@ -46,6 +50,60 @@ def test_a_line_end_never_reaches_a_file_name() -> None:
     assert mail.attachments[0].filename == "c .exe"
     assert mail.attachments[0].is_denied
     assert {Code.FILENAME_CHANGED, Code.EXTENSION_DENIED} <= codes(raw)
+
+
+def line_by_line(raw: bytes) -> Block:
+    """Cut a header block as RFC 5322 section 2.2 tells it, one line after the other."""
+    fields: list[Field] = []
+    position = 0
+    for line in re.findall(rb"[^\n]*\n|[^\n]+", raw):
+        name, colon, value = line.partition(b":")
+        if line[:1] in {b" ", b"\t"} and fields and position:
+            fields[-1] = Field(fields[-1].name, fields[-1].raw + line)
+        elif line in {b"\r\n", b"\n"}:
+            return without_line_ends(fields, position + len(line))
+        elif colon and re.fullmatch(rb"[!-9;-~]+[ \t]*", name) and not name.startswith(b"--"):
+            fields.append(Field(name.rstrip(b" \t").decode(), value))
+        elif position or not line.startswith(b"From "):
+            return without_line_ends(fields, position, line[:80])
+        position += len(line)
+    return without_line_ends(fields, len(raw))
+
+
+def without_line_ends(fields: list[Field], body: int, broken: bytes = b"") -> Block:
+    cut = [Field(name, raw.removesuffix(b"\n").removesuffix(b"\r")) for name, raw in fields]
+    return Block(cut, body, broken)
+
+
+PIECES = [
+    b"a", b"X-Y", b":", b"b: c", b" ", b"\t", b"\n", b"\r\n", b"\r", b"--", b"From ", b"\xff", b"\0", b"-"
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=14).map(b"".join))
+def test_a_block_that_is_cut_in_matches_is_what_its_lines_say(raw: bytes) -> None:
+    assert split_block(raw) == line_by_line(raw)
+
+
+def test_an_endless_fold_is_one_field_in_little_time_and_memory() -> None:
+    tracemalloc.start()
+    try:
+        began = time.process_time()
+        block = split_block(b"A: " + b"\n " * 2_000_000 + b"\nB: c\n\nbody")
+        assert time.process_time() - began < 5
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
+    assert [field.name for field in block.fields] == ["A", "B"]
+
+
+WORDS = ["Ann", "B.", " ", "=?utf-8?q?x?=", "<", ">", "a@b.example", "é", "\u202e", ",", '"', "(c)", "\\", ":"]
+
+
+@given(st.lists(st.sampled_from(WORDS), max_size=5).map("".join))
+def test_one_plain_address_reads_like_one_of_a_list(text: str) -> None:
+    if found := _ONE_ADDRESS.fullmatch(text):
+        assert parse_addresses(text) == parse_addresses(text + ","), found
 
 
 def test_an_encoded_address_is_not_syntax() -> None:
