@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from node.mime.headers import Block, field_text, split_block
+from node.mime.headers import Block, decode_words, field_text, split_block
 from node.mime.limits import Code, Defect, MimeLimits, Violation, printable
 from node.mime.parameters import Structured, is_media_type, parse_addresses, parse_structured
 
@@ -75,6 +75,7 @@ class Structure(msgspec.Struct, frozen=True, kw_only=True):
     depth: int = 0
     from_addresses: tuple[str, ...] = ()
     message_id: str = ""
+    subject: str = ""
     violation: Violation | None = None
     detail: str = ""
 
@@ -93,6 +94,7 @@ def inspect(raw: bytes, limits: MimeLimits | None = None) -> Structure:
         received=keys.count("received"),
         from_addresses=tuple(a for sender in senders for _, a in parse_addresses(field_text(sender)) if a),
         message_id=message_id(block),
+        subject=decode_words(field_text(block.first("subject"))),
     )
     violation = _header_violation(seen, limits) or _line_violation(raw, block.body, limits)
     if violation:
