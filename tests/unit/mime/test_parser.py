@@ -97,7 +97,22 @@ def test_an_endless_fold_is_one_field_in_little_time_and_memory() -> None:
     assert [field.name for field in block.fields] == ["A", "B"]
 
 
-WORDS = ["Ann", "B.", " ", "=?utf-8?q?x?=", "<", ">", "a@b.example", "é", "\u202e", ",", '"', "(c)", "\\", ":"]
+WORDS = [
+    "Ann",
+    "B.",
+    " ",
+    "=?utf-8?q?x?=",
+    "<",
+    ">",
+    "a@b.example",
+    "é",
+    "\u202e",
+    ",",
+    '"',
+    "(c)",
+    "\\",
+    ":",
+]
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=5).map("".join))
