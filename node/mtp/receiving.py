@@ -122,7 +122,7 @@ class Messages:
         ident, content = mail_id(verified.peer, message.id), await worked(size, content_digest, message)
         known = await self._known(ident)
         if known is None:
-            known = await self._accept(ident, verified, client, message, author, content)
+            known = await self._accept(ident, verified, client, message, author=author, content=content)
         _require_same(known, content)
         return self._receipt(message.id, known.metadata.at)
 
@@ -134,7 +134,14 @@ class Messages:
         return found[0] if found else None
 
     async def _accept(
-        self, ident: str, verified: Verified, client: str, message: DidCommMessage, author: str, content: str
+        self,
+        ident: str,
+        verified: Verified,
+        client: str,
+        message: DidCommMessage,
+        *,
+        author: str,
+        content: str,
     ) -> Recorded:
         """Take responsibility; if another request with this id was faster, return its event."""
         raw = stored(verified)
