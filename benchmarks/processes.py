@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PAUSE_SECONDS = 0.1
+PAUSE_SECONDS = 0.5
+"""Between two looks: the kernel walks all pages for each, which ten times a second was a tenth of a processor."""
 
 
 def rss(pid: int) -> float:
