@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PAUSE_SECONDS = 0.5
-"""Between two looks: the kernel walks all pages for each, which ten times a second was a tenth of a processor."""
+"""Pause between looks. The kernel walks all pages: ten times a second took a tenth of a processor."""
 
 
 def rss(pid: int) -> float:

@@ -40,7 +40,7 @@ One that is not there costs about 25 us, with 100,000 mailboxes that get mail in
 mail's work, whatever their number. So this is no setting: ten times the memory would buy little.
 """
 
-CACHED_BESIDE_COPY: Final = 2_000
+CACHED_BESIDE_COPY: Final = 5_000
 """The same where all keys were copied (`COPIED_AFTER`): then one that is not there costs half as much."""
 
 LOOK_AGAIN_SECONDS: Final = 0.1
@@ -170,10 +170,9 @@ class Vault:
         """
         if self._readonly:
             self._look_again()
-        try:
-            return self._by_id[key_id]
-        except KeyError:
-            pass
+        known = self._by_id.get(key_id)
+        if known is not None or key_id in self._by_id:
+            return known
         if (secret := self._secrets.get(key_id)) is not None:
             key = OwnerKey(key_id, "", secret)
             with self._storage():

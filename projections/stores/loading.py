@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from itertools import groupby
-from typing import Final
 
 from events.errors import InvalidInput
 from projections.stores.batch import COUNT, INSERTS, STORED, Batch, Counters, Row, Stored
@@ -132,7 +131,7 @@ class LoadingBatch(Batch):
             row = self._load.find(STORED, database, id)
         else:
             self._write_rows()
-            row = self._sql(f"SELECT {STORED} FROM document d WHERE number = ?", (number,)).fetchone()
+            row = self._sql(f"SELECT {STORED} FROM document d WHERE number = ?", (number,)).fetchone()  # noqa: S608
         return self._read(row) if row else None
 
     def _add(self, row: Row) -> None:

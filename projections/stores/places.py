@@ -1,8 +1,8 @@
 """Where documents are, by hashes of their ids: some 16 bytes each, where a dictionary takes 130.
 
-A table in one array (open addressing): a document's word has its number in the lower bits and, above them, the
-bits of its key that are left; these say at which word the search for it begins. Keys of two documents may be
-the same in those bits: whoever asks looks at what is there.
+A table in one array (open addressing): a document's word has its number in the lower bits and, above them,
+the bits of its key that are left; these say at which word the search for it begins. Keys of two documents may
+be the same in those bits: whoever asks looks at what is there.
 """
 
 from __future__ import annotations
