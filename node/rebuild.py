@@ -139,7 +139,7 @@ def _begin(progress: _Progress, cancelled: Event) -> None:
 
 
 def _in_worker(settings: Settings, name: str) -> dict[str, Any]:
-    # A step takes a fifth of the share in a processor: each view has that much less to do than the one before.
+    # A step takes a fifth of the share in a processor: each view has that much less to do than the last one.
     os.nice(_turn(name))
 
     def show(*state: Any) -> None:
