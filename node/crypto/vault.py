@@ -170,9 +170,10 @@ class Vault:
         """
         if self._readonly:
             self._look_again()
-        known = self._by_id.get(key_id)
-        if known is not None or key_id in self._by_id:
-            return known
+        try:
+            return self._by_id[key_id]
+        except KeyError:
+            pass
         if (secret := self._secrets.get(key_id)) is not None:
             key = OwnerKey(key_id, "", secret)
             with self._storage():
