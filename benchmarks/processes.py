@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PAUSE_SECONDS = 0.1
+PAUSE_SECONDS = 0.5
+"""Pause between looks. The kernel walks all pages: ten times a second took a tenth of a processor."""
 
 
 def rss(pid: int) -> float:

@@ -3,7 +3,7 @@
 `python -m benchmarks.rebuild [--size quick]`. The command as an operator gives it, on a terminal, no daemon
 running: all three views are made again from the first event, compared with the live ones document by
 document, and swapped in. Time is that of the whole command; memory is the most that all its processes had
-resident at the same moment (pages they share are counted for each). The terminal is read: time left must
+resident at the same moment (pages they share are counted once). The terminal is read: time left must
 have been shown. The making of the history (see `history`) is not part of the time.
 """
 

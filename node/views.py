@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -17,10 +18,12 @@ from projections.rebuild import build
 from projections.runner import Runner, RunnerLimits
 from projections.statistics import Statistics
 from projections.stores.building import BuildingStore
-from projections.stores.couchdb import CouchdbStore
 from projections.stores.embedded import EmbeddedStore
 from projections.userdb import Blobs, UserDatabases
 from projections.view_store import View
+
+if TYPE_CHECKING:
+    from projections.stores.couchdb import CouchdbStore
 
 _messages = structlog.get_logger("views")
 
@@ -112,6 +115,9 @@ class Views:
 
         Raises Misconfigured when the server refuses us.
         """
+        # Imported here: an HTTP client takes a third of a second and 20 MB, and most nodes feed no CouchDB.
+        from projections.stores.couchdb import CouchdbStore
+
         self.in_couchdb.add(name)
         pause = COUCHDB_PAUSE_SECONDS
         while name not in self.couchdb:

@@ -40,6 +40,7 @@ Json = dict[str, Any]
 """A JSON object."""
 
 _encode = msgspec.json.Encoder(order="sorted").encode
+_decode = msgspec.json.Decoder(Json).decode
 
 
 class AccountEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -289,7 +290,7 @@ def _shown(known: Profile, changed: ProfileChanged) -> Profile:
 
 def _parsed(text: str) -> Json:
     try:
-        return msgspec.json.decode(text, type=Json)
+        return _decode(text)
     except msgspec.MsgspecError as error:
         raise CorruptRecord("an account's document is not a JSON object", str(error)) from error
 

@@ -53,6 +53,13 @@ def _text(arguments: Arguments, name: str, default: str | None = None) -> str:
     return value
 
 
+def _texts(arguments: Arguments, name: str) -> list[str]:
+    value = arguments.get(name)
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise InvalidInput(f"{name} is missing")
+    return value
+
+
 def _entry(entry: AccountEntry) -> Answer:
     return {
         "address": entry.address,
@@ -269,9 +276,9 @@ async def parked_drop(core: Core, arguments: Arguments) -> AsyncIterator[Answer]
 
 
 async def view_swap(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
-    """Bring a rebuilt view up to date and put it in the place of the live one."""
-    name = _text(arguments, "view")
-    yield {"view": name, "position": await core.views.swap(name)}
+    """Bring rebuilt views up to date and put each in the place of the live one."""
+    for name in _texts(arguments, "views"):
+        yield {"view": name, "position": await core.views.swap(name)}
 
 
 async def log_checkpoint(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:

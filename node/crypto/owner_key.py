@@ -28,19 +28,26 @@ class OwnerKey:
         self.alone = b"\x00\x01" + key_id
         self.owner = owner
         self._secret = secret
+        # No `cached_property`: until Python 3.12 it takes a lock, which costs as much as deriving the key.
+        self._events: ChaCha20Poly1305 | None = None
+        self._blobs: ChaCha20Poly1305 | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.owner})"
 
-    @cached_property
+    @property
     def events(self) -> ChaCha20Poly1305:
         """What seals events."""
-        return ChaCha20Poly1305(self._derived(b"mailio events"))
+        if self._events is None:
+            self._events = ChaCha20Poly1305(self._derived(b"mailio events"))
+        return self._events
 
-    @cached_property
+    @property
     def blobs(self) -> ChaCha20Poly1305:
         """What seals blobs."""
-        return ChaCha20Poly1305(self._derived(b"mailio blobs"))
+        if self._blobs is None:
+            self._blobs = ChaCha20Poly1305(self._derived(b"mailio blobs"))
+        return self._blobs
 
     @cached_property
     def _naming(self) -> bytes:

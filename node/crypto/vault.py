@@ -40,6 +40,9 @@ One that is not there costs about 25 us, with 100,000 mailboxes that get mail in
 mail's work, whatever their number. So this is no setting: ten times the memory would buy little.
 """
 
+CACHED_BESIDE_COPY: Final = 5_000
+"""The same where all keys were copied (`COPIED_AFTER`): then one that is not there costs half as much."""
+
 LOOK_AGAIN_SECONDS: Final = 0.1
 """How long a reader beside a daemon may go on with a key that was destroyed meanwhile."""
 
@@ -211,7 +214,8 @@ class Vault:
 
     def _remember(self, key: OwnerKey) -> None:
         # One makes room for one: who gets mail often is soon back, the others stay.
-        while len(self._by_id) >= CACHED:
+        most = CACHED_BESIDE_COPY if self._secrets else CACHED
+        while len(self._by_id) >= most:
             oldest = self._by_id.pop(next(iter(self._by_id)))
             if oldest is not None:
                 self._by_owner.pop(oldest.owner, None)

@@ -24,7 +24,7 @@ CACHE_KIB: Final = 4 * 1024
 """Page cache: rows are written once, to the end of the file; updates come to those of busy documents."""
 
 KNOWN_DOCUMENTS: Final = 2_000_000
-"""Documents that are loaded without indexes: 40 MB to keep in mind. With more, the indexes are made then."""
+"""Documents that are loaded without indexes: 32 MB to keep in mind. With more, the indexes are made then."""
 
 
 class BuildingStore(EmbeddedStore):
@@ -56,12 +56,9 @@ class BuildingStore(EmbeddedStore):
                 found = self._load.get(database, id)
             except sqlite3.Error as error:
                 raise translated(error, self._path) from error
-            except IndexesNeeded:
-                self._end_load()
-            else:
-                if found is not None:
-                    self._remember(found, database)
-                return found
+            if found is not None:
+                self._remember(found, database)
+            return found
         return await super().get(database, id)
 
     def _rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:

@@ -1,8 +1,9 @@
 """Filling a new store: rows first, the indexes when all rows are there.
 
 A row goes to the end of its table; put into three indexes at once, whose keys come in no order, it costs
-three times as much. Until the indexes are made, memory knows where each document is and what each database
-counts. Whatever needs an index raises `IndexesNeeded`: then all are made, and the store goes on as any other.
+three times as much. Until the indexes are made, memory knows where each document is (`places`) and what each
+database counts. Whatever needs an index raises `IndexesNeeded`: then all are made, and the store goes on as
+any other.
 """
 
 from __future__ import annotations
@@ -11,19 +12,14 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
-from typing import Final
+from itertools import groupby
 
 from events.errors import InvalidInput
-from projections.stores.batch import COUNT, INSERT, STORED, Batch, Counters, Row, Stored
+from projections.stores.batch import COUNT, INSERTS, STORED, Batch, Counters, Row, Stored
+from projections.stores.places import Places
 from projections.stores.rows import DOCUMENT, document
 from projections.stores.schema import INDEXES
 from projections.view_store import Change, Document, Forget
-
-SEEN_BYTES: Final = 8 << 20
-"""Marks of documents that are there. Beside a million of them, one of twenty others is looked for in vain."""
-
-_PLACE_OF: Final = "SELECT number FROM temp.place WHERE key = ?"
-_DOCUMENT: Final = f"SELECT {DOCUMENT} FROM document d WHERE d.number = ? AND d.database = ? AND d.id = ?"  # noqa: S608 - constants
 
 
 class IndexesNeeded(Exception):
@@ -31,47 +27,40 @@ class IndexesNeeded(Exception):
 
 
 class Load:
-    """What is known of a store's committed rows while it has no indexes. `documents` counts them.
-
-    Where a document is stands in a table in memory, under a hash of its id: 20 bytes each.
-    """
+    """What is known of a store's committed rows while it has no indexes. `documents` counts them."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         """Drop the indexes of an empty store."""
         self._connection = connection
-        self._seen = bytearray(SEEN_BYTES)
+        self._places = Places()
         self.documents = 0
         self.databases: dict[str, Counters] = {}
         with _transaction(connection):
             for name in INDEXES:
                 connection.execute(f"DROP INDEX {name}")
-            connection.execute("CREATE TEMP TABLE place (key INTEGER PRIMARY KEY, number INTEGER NOT NULL)")
 
-    def number(self, key: int) -> int | None:
-        """Return the number of the row with this key, None if there is none."""
-        seen = self._seen
-        if not seen[key % SEEN_BYTES] or not seen[(key >> 24) % SEEN_BYTES]:
-            return None
-        row = self._connection.execute(_PLACE_OF, (key,)).fetchone()
-        return int(row[0]) if row else None
+    def find(self, columns: str, database: int, id: str) -> Row | None:  # noqa: A002 - CouchDB's word
+        """Return columns of a document's row, None if there is none. Raises sqlite3.Error."""
+        for number in self._places.find(_key(database, id)):
+            row: Row | None = self._connection.execute(
+                f"SELECT {columns} FROM document d WHERE d.number = ? AND d.database = ? AND d.id = ?",  # noqa: S608 - constants
+                (number, database, id),
+            ).fetchone()
+            if row is not None:
+                return row
+        return None
 
     def get(self, database: str, id: str) -> Document | None:  # noqa: A002 - CouchDB's word
-        """Return a document, None if it never was. Raises IndexesNeeded, sqlite3.Error."""
+        """Return a document, None if it never was. Raises sqlite3.Error."""
         counters = self.databases.get(database)
-        if counters is None or (number := self.number(_key(counters.number, id))) is None:
-            return None
-        row = self._connection.execute(_DOCUMENT, (number, counters.number, id)).fetchone()
-        if row is None:
-            raise IndexesNeeded
-        return document(row)
+        row = self.find(DOCUMENT, counters.number, id) if counters else None
+        return document(row) if row else None
 
     def keep(self, batch: LoadingBatch) -> None:
         """Take in what a batch did that was committed."""
         self.documents += len(batch.numbers)
         self.databases.update(batch.databases)
-        seen = self._seen
-        for key in batch.numbers:
-            seen[key % SEEN_BYTES] = seen[(key >> 24) % SEEN_BYTES] = 1
+        self._places.put([(_key(*place), number) for place, number in batch.numbers.items()])
 
     def end(self) -> None:
         """Write the counters and make the indexes. Raises sqlite3.Error, and nothing has changed then."""
@@ -79,7 +68,6 @@ class Load:
             self._connection.executemany(COUNT, map(Counters.row, self.databases.values()))
             for statement in INDEXES.values():
                 self._connection.execute(statement)
-            self._connection.execute("DROP TABLE temp.place")
 
 
 @contextmanager
@@ -94,7 +82,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _key(database: int, id: str) -> int:  # noqa: A002 - CouchDB's word
-    """Name a document in 60 bits. That two have the same key is noticed, and cured by the indexes."""
+    """Hash what names a document."""
     return hash((database, id))
 
 
@@ -112,7 +100,7 @@ class LoadingBatch(Batch):
         self._load = load
         self._rows: list[Row] = []
         self._committed = load.documents
-        self.numbers: dict[int, int] = {}
+        self.numbers: dict[tuple[int, str], int] = {}
 
     @property
     def databases(self) -> dict[str, Counters]:
@@ -138,31 +126,28 @@ class LoadingBatch(Batch):
         return known
 
     def _stored(self, database: int, id: str) -> Stored | None:  # noqa: A002 - CouchDB's word
-        key = _key(database, id)
-        number = self.numbers.get(key) or self._load.number(key)
+        number = self.numbers.get((database, id))
         if number is None:
-            return None
-        if number > self._committed:
+            row = self._load.find(STORED, database, id)
+        else:
             self._write_rows()
-        row = self._sql(f"{STORED} number = ? AND database = ? AND id = ?", (number, database, id)).fetchone()
-        if row is None:
-            raise IndexesNeeded
-        return self._read(row)
+            row = self._sql(f"SELECT {STORED} FROM document d WHERE number = ?", (number,)).fetchone()  # noqa: S608
+        return self._read(row) if row else None
 
     def _add(self, row: Row) -> None:
         _, database, id_, *_ = row
         number = self._committed + len(self.numbers) + 1
-        self.numbers[_key(database, id_)] = number
+        self.numbers[database, id_] = number
         self._rows.append((number, *row[1:]))
 
     def _settle(self) -> None:
-        """Write rows and their places; the counters are written when all is there."""
+        """Write the rows; the counters are written when all is there."""
         self._write_rows()
-        self._insert_all("INSERT INTO temp.place VALUES (?, ?)", self.numbers.items())
 
     def _write_rows(self) -> None:
         rows, self._rows = self._rows, []
         try:
-            self._insert_all(INSERT, rows)
+            for length, alike in groupby(rows, len):
+                self._insert_all(INSERTS[length], alike)
         except UnicodeEncodeError as error:
             raise InvalidInput("a document id is not Unicode text", ascii(error.object)) from error

@@ -16,7 +16,7 @@ from projections.stores.building import BuildingStore
 from projections.stores.embedded import EmbeddedStore
 from projections.stores.schema import INDEXES
 from projections.view_store import Effect, Forget
-from tests.fakes.view_changes import DATABASE, change
+from tests.fakes.view_changes import DATABASE, MemoryBlobs, change
 
 
 async def test_a_store_that_was_not_built_to_its_end_is_not_opened(tmp_path: Path) -> None:
@@ -64,6 +64,7 @@ async def test_documents_are_found_while_they_are_built_and_when_building_goes_o
         await store.close()
 
 
+FILE = MemoryBlobs().attachment("note.txt", b"note")
 FIRST = change("a", 1, folder="inbox", created=1)
 SECOND = change("a", 4, *FIRST.revisions, folder="trash", created=2)
 STORIES: dict[str, list[Sequence[Effect]]] = {
@@ -75,6 +76,10 @@ STORIES: dict[str, list[Sequence[Effect]]] = {
     "numbers in no order": [[change("b", 7)], [change("c", 3), change("d", 9)], [FIRST, SECOND]],
     "nothing to forget": [[FIRST], [Forget(database="other"), SECOND]],
     "something forgotten": [[FIRST, change("b", 2)], [Forget(database=DATABASE, id="a")], [change("c", 3)]],
+    "rows of every kind": [
+        [change("a", 1, attachments=(FILE,)), change("b", 2, folder="inbox", created=1), change("c", 3)],
+        [change("d", 4, folder="inbox", created=2, attachments=(FILE,)), change("e", 5, deleted=True)],
+    ],
     "a database forgotten": [[FIRST], [change("b", 2), Forget(database=DATABASE)], [change("c", 3)]],
 }
 

@@ -103,7 +103,7 @@ class Drill:
         """Rebuild a view and have it swapped in; tell whether the daemon died of it."""
         with suppress(OSError, HTTPException):
             rebuild_aside(self.settings, ["userdb"], lambda *_: None)
-            self.daemon.ask("view.swap", view="userdb")
+            self.daemon.ask("view.swap", views=["userdb"])
         return self._dead()
 
     def _traffic(self, size: int) -> Traffic:

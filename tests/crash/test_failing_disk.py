@@ -137,7 +137,7 @@ def swap(daemon: Daemon) -> dict[str, Any]:
         client.connect(str(daemon.data / "admin.sock"))
         connection = HTTPConnection("node")
         connection.sock = client
-        connection.request("POST", "/view.swap", json.dumps({"view": "userdb"}))
+        connection.request("POST", "/view.swap", json.dumps({"views": ["userdb"]}))
         told: dict[str, Any] = json.loads(connection.getresponse().read().splitlines()[-1])
         return told
 

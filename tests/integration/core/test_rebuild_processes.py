@@ -62,8 +62,19 @@ def test_a_small_log_needs_no_processes(settings: Settings, monkeypatch: pytest.
 
 
 @pytest.mark.usefixtures("large")
-def test_processes_of_their_own_build_the_same(settings: Settings) -> None:
+def test_one_process_more_than_processors_builds_the_same(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+    begin = rebuild._processes
+
+    def noted(workers: int) -> Any:
+        begun.append(workers)
+        return begin(workers)
+
+    monkeypatch.setattr(rebuild, "_processes", noted)
     require_whole(settings, rebuild_aside(settings, VIEW_NAMES, show))
+    assert begun == [3]
 
 
 @pytest.mark.usefixtures("large")

@@ -147,7 +147,7 @@ def test_a_busy_reader_sees_new_keys_and_notices_destroyed_ones(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vault_module, "COPIED_AFTER", 1)
-    monkeypatch.setattr(vault_module, "CACHED", 1)
+    monkeypatch.setattr(vault_module, "CACHED_BESIDE_COPY", 1)
     vault = Vault.open(path)
     reader = Vault.open_read_only(path, vault.id)
     assert reader is not None
