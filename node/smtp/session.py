@@ -112,9 +112,11 @@ class SmtpSession:
         elif self.phase is Phase.ACCEPTING:
             self.phase = Phase.COMMAND
             self._accepted(outcome)
-        elif isinstance(outcome, str):
-            # The client left meanwhile. It will send the mail again, and this one counts all the same.
-            self._note(Transition.ACCEPTED, mail=outcome, heard="no")
+        else:
+            self._reset()
+            if isinstance(outcome, str):
+                # The client left meanwhile. It will send the mail again, and this one counts all the same.
+                self._note(Transition.ACCEPTED, mail=outcome, heard="no")
         if self._stopping and self.phase is Phase.COMMAND:
             self._hang_up(replies.SHUTTING_DOWN)
         return self._advance()
@@ -154,9 +156,13 @@ class SmtpSession:
         return self._advance()
 
     def lost(self) -> None:
-        """Forget everything: the connection is gone."""
+        """Forget everything: the connection is gone. A message that is being accepted still takes room."""
         self.ending = self.ending or f"client left in phase {self.phase}"
+        kept = None
+        if self.phase is Phase.ACCEPTING:
+            kept, self._content = self._content, None
         self._end()
+        self._content = kept
 
     # Reading
 
