@@ -125,8 +125,7 @@ class SmtpSession:
         """Begin anew over TLS: nothing said in plain text is remembered (RFC 3207 section 4.2)."""
         self._heard = self._now = now
         self.phase = Phase.COMMAND
-        self._tls = tls
-        self._helo, self._esmtp = "", False
+        self._tls, self._helo, self._esmtp = tls, "", False
         self._buffer.clear()
         self._transaction = None
         self._note(Transition.TLS, tls=tls)
@@ -158,11 +157,7 @@ class SmtpSession:
     def lost(self) -> None:
         """Forget everything: the connection is gone. A message that is being accepted still takes room."""
         self.ending = self.ending or f"client left in phase {self.phase}"
-        kept = None
-        if self.phase is Phase.ACCEPTING:
-            kept, self._content = self._content, None
         self._end()
-        self._content = kept
 
     # Reading
 
@@ -252,12 +247,11 @@ class SmtpSession:
         self._out.append(Send(answer))
 
     def _do_mail(self, argument: str) -> None:
-        limits = self._limits
         if not self._helo:
             self._refuse(replies.GREET_FIRST)
         elif self._transaction is not None:
             self._refuse(replies.NESTED_MAIL)
-        elif self.mails >= limits.mails:
+        elif self.mails >= self._limits.mails:
             self._hang_up(replies.TOO_MANY_MAILS)
         elif self._shared.busy():
             self._refuse(replies.BUSY)
@@ -354,8 +348,7 @@ class SmtpSession:
                 self._hang_up(replies.SHUTTING_DOWN)
             return
         self.phase = Phase.ACCEPTING
-        recipients = tuple(transaction.recipients)
-        raw = content.take()
+        raw, recipients = content.take(), tuple(transaction.recipients)
         transaction.size = len(raw)
         self._out.append(Accept(transaction.facts, transaction.mail.sender, recipients, raw))
 
@@ -453,9 +446,10 @@ class SmtpSession:
         self._out.append(Close(linger=reply not in (replies.GOODBYE, replies.SHUTTING_DOWN)))
 
     def _end(self) -> None:
-        self.phase = Phase.CLOSED
+        accepting, self.phase = self.phase is Phase.ACCEPTING, Phase.CLOSED
         self._buffer.clear()
-        self._reset()
+        if not accepting:  # Then `answer` does it: until then the message takes room.
+            self._reset()
 
     def _reset(self) -> None:
         self._transaction = None
