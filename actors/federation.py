@@ -52,7 +52,7 @@ from events.destination import (
     Reset,
     StartProbe,
 )
-from events.errors import AlreadyAnswered, Conflict, Gone, MailioError, VersionConflict
+from events.errors import AlreadyAnswered, Conflict, Gone, MailioError, NotFound, VersionConflict
 from events.event import Recorded
 from events.log import failpoints
 from events.log.log import Log, Origin, SnapshotStore, Write
@@ -295,8 +295,8 @@ class FederationActor(AggregateActor[Destination, Command]):
         while some:
             try:
                 await self._record_end(some[0])
-            except Gone:
-                # Its sender was erased: there is nobody to tell and nothing to try again.
+            except NotFound:
+                # Its sender was erased, before the state was read or after: there is nobody to tell.
                 self._window.remove(some[0].delivery)
             except MailioError:
                 self._outgoing.keep(self.key, some)

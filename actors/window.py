@@ -58,10 +58,15 @@ class Window:
         return self._unread or few or (self._cut and len(self._known) <= self._size // 2)
 
     def offer(self, state: Delivery) -> None:
-        """Take in the newest delivery of all, if it has a place; else it waits in the queue."""
-        if self.complete and not self._take(state):
-            self._cut = len(self._known) >= self._size
-            self.complete, self._full = False, set() if self._cut else {state.lane}
+        """Take in the newest delivery of all, if it has a place; else it waits in the queue.
+
+        It has none behind others of its lane that wait there. Lanes that are whole stay open to theirs.
+        """
+        if self._unread or self._cut or state.lane in self._full or self._take(state):
+            return
+        self.complete, self._cut = False, len(self._known) >= self._size
+        if not self._cut:
+            self._full.add(state.lane)
 
     def _take(self, state: Delivery) -> bool:
         if state.id in self._known:

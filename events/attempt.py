@@ -56,6 +56,11 @@ class RecipientStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         """Whether it arrived: classes 2.2 and 2.3 are failures (wire spec section 3.9)."""
         return self.code.startswith("2.") and not self.code.startswith(("2.2.", "2.3."))
 
+    @property
+    def weight(self) -> int:
+        """How much is decided by it: 0, nothing yet (class 4); 1, that it arrived; 2, that it did not."""
+        return 0 if self.code.startswith("4.") else 1 if self.good else 2
+
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How long to wait between attempts, and how often a peer may refuse one message."""
@@ -111,9 +116,16 @@ def awaits_address(addressees: Sequence[Addressee], statuses: Sequence[Recipient
 def news(
     told: Sequence[RecipientStatus], about: Collection[str], known: Mapping[str, RecipientStatus]
 ) -> tuple[RecipientStatus, ...]:
-    """Return what is told about these addresses and not `known` by address yet, in the form that is kept."""
-    cut = (msgspec.structs.replace(status, text=status.text[:MAX_REASON]) for status in told)
-    return tuple(one for one in cut if one.address in about and known.get(one.address) != one)
+    """Return what is told about these addresses and not `known` by address yet, in the form that is kept.
+
+    A later word counts when it is a worse one: a peer that changes its mind again and again fills no log.
+    """
+    fresh: dict[str, RecipientStatus] = {}
+    for status in told:
+        earlier = fresh.get(status.address) or known.get(status.address)
+        if status.address in about and (earlier is None or status.weight > earlier.weight):
+            fresh[status.address] = msgspec.structs.replace(status, text=status.text[:MAX_REASON])
+    return tuple(fresh.values())
 
 
 def permanent(code: str) -> str:

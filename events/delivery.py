@@ -220,9 +220,10 @@ class Hasten(msgspec.Struct, frozen=True):
 
 
 class Cancel(msgspec.Struct, frozen=True):
-    """Take it back."""
+    """Take it back, for its sender `owner` (an address); nobody else may."""
 
     at: int
+    owner: str
 
 
 class Drop(msgspec.Struct, frozen=True):
@@ -312,7 +313,8 @@ def initial(key: str) -> Delivery:
 def decide(state: Delivery, command: Command) -> Sequence[DeliveryEvent]:
     """Say what happens. Nothing does where the command comes too late or twice.
 
-    Raises NotFound for what was never scheduled, Conflict when an operator or sender asks too late.
+    Raises NotFound for what was never scheduled or is somebody else's, Conflict when an operator or sender
+    asks too late.
     """
     if isinstance(command, Schedule):
         return [] if state.version else [command.promise]
@@ -418,6 +420,8 @@ def _taken(state: Delivery, report: NoteReport) -> MessageDelivered:
 
 
 def _intervene(state: Delivery, command: Hold | Release | Hasten | Cancel | Drop) -> Sequence[DeliveryEvent]:
+    if isinstance(command, Cancel) and command.owner != state.owner:
+        raise NotFound("no such delivery", f"{state.id} is not of {command.owner}")
     if state.final:
         raise Conflict(f"too late: it is {state.phase}", state.id)
     owner, at = state.owner, command.at

@@ -54,8 +54,12 @@ class Limiter:
 
     def check(self, key: str) -> None:
         """Raise TooManyRequests when `take` would, and count nothing."""
-        wait = self._whole_at.get(key, 0.0) - self._clock.now() - self._tolerance
-        if wait > 0:
+        now = self._clock.now()
+        wait = self._whole_at.get(key, 0.0) - now - self._tolerance
+        if wait > self._interval + 1:
+            # Nobody waits so long for having asked: the clock was set back, and all would wait for it.
+            self._whole_at[key] = now
+        elif wait > 0:
             raise TooManyRequests(wait)
 
     def take(self, key: str) -> None:

@@ -36,9 +36,10 @@ class RemoteFailure(MailioError):
 
 
 class _Known(msgspec.Struct, frozen=True):
-    """A document, or the error that stands for it, until a time (ms)."""
+    """A document, or the error that stands for it, from one time (ms) until another."""
 
     outcome: Document | MailioError
+    since: int
     until: int
 
 
@@ -94,21 +95,22 @@ class WebDids:
 
     async def _document(self, url: str, address: str) -> Document:
         known = self._known.get(url)
-        if known is None or self._clock.now() >= known.until:
+        if known is None or not known.since <= self._clock.now() < known.until:
             known = await self._known.ask(url, lambda: self._asked(url, address))
         if isinstance(known.outcome, MailioError):
             raise known.outcome.with_traceback(None)
         return known.outcome
 
     async def _asked(self, url: str, address: str) -> _Known:
-        settings = self._settings
+        outcome: Document | MailioError
         try:
-            document = await self._fetched(url, address)
+            outcome, seconds = await self._fetched(url, address), self._settings.document_seconds
         except (TooManyRequests, Busy):
             raise  # That is about us, not about the DID.
         except MailioError as error:
-            return _Known(error, self._clock.now() + settings.failure_seconds * 1_000)
-        return _Known(document, self._clock.now() + settings.document_seconds * 1_000)
+            outcome, seconds = error, self._settings.failure_seconds
+        now = self._clock.now()
+        return _Known(outcome, now, now + seconds * 1_000)
 
     async def _fetched(self, url: str, address: str) -> Document:
         answer = await self._client.get(url, self._settings.document_bytes)

@@ -59,7 +59,8 @@ class Resolver:
     def _serves(self, known: Answer, force: bool) -> bool:
         now = self._clock.now()
         young = now < known.asked_at + self._settings.force_seconds * 1_000
-        return now < known.until and (young or not force)
+        # An answer from the future is none: the clock was set back, and its end is nobody's measure any more.
+        return known.asked_at <= now < known.until and (young or not force)
 
     async def _renewed(self, name: str, kind: Kind, known: Answer | None) -> Answer:
         """Ask; when that fails, keep what was good until it is too old."""

@@ -78,15 +78,18 @@ class BlobMailReader:
 
 def distinct_names(wanted: Sequence[str]) -> list[str]:
     """Name each attachment within its document: the file name, made unique, never with `_` in front."""
-    names: list[str] = []
+    names: dict[str, None] = {}
+    # Where to look on for the same name: a thousand parts of one name would cost seconds from the beginning.
+    numbers: dict[str, int] = {}
     for filename in wanted:
         plain = filename.lstrip("_") or FALLBACK_NAME
-        name, number = plain, 1
+        number = numbers.get(plain, 1)
+        name = plain if number == 1 else f"{number}-{plain}"
         while name in names:
             number += 1
             name = f"{number}-{plain}"
-        names.append(name)
-    return names
+        names[name], numbers[plain] = None, number
+    return list(names)
 
 
 def _names(attachments: Sequence[MailAttachment]) -> list[str]:

@@ -57,14 +57,17 @@ class _Refusal(msgspec.Struct):
     error: str = ""
 
 
-def later(cause: Cause, code: status.Code | str, text: str, *, retry_after: int = 0) -> Outcome:
-    """Return the outcome of an attempt that is made again."""
+def later(
+    cause: Cause, code: status.Code | str, text: str, *, retry_after: int = 0, answered: bool = True
+) -> Outcome:
+    """Return the outcome of an attempt that is made again; `answered`: it was the peer who said so."""
     return Outcome(
         verdict=Verdict.LATER,
         cause=cause,
         code=str(code),
         text=printable(text, TEXT),
         retry_after=retry_after,
+        answered=answered,
     )
 
 
@@ -77,11 +80,12 @@ def of_error(error: MailioError) -> Outcome:
     """Judge what went wrong before the peer answered: DNS, documents, the connection."""
     text = error.public
     if isinstance(error, TooManyRequests):
-        return later(Cause.BUSY, status.CONGESTION, text, retry_after=error.retry_after * 1000)
+        pause = error.retry_after * 1000
+        return later(Cause.BUSY, status.CONGESTION, text, retry_after=pause, answered=False)
     if error.temporary:
-        return later(Cause.UNREACHABLE, error.mtp, text)
+        return later(Cause.UNREACHABLE, error.mtp, text, answered=False)
     # A record, document or address that can't be used now may be put right.
-    return later(Cause.REFUSED, temporary(error.mtp), text)
+    return later(Cause.REFUSED, temporary(error.mtp), text, answered=False)
 
 
 def temporary(code: str) -> str:

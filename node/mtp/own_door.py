@@ -6,15 +6,18 @@ The request is signed and opened like any other, so that what is kept of it is p
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
-from events.attempt import Cause, Outcome, Verdict
+import msgspec
+
+from events.attempt import Cause, Outcome, RecipientStatus, Verdict
 from events.delivery import Delivery, Kind
 from events.errors import MailioError
 from events.log.log import Clock
 from node.crypto.keys import ServerKeys
 from node.mtp import status
 from node.mtp.envelope import MESSAGE, open_request, sign_request
-from node.mtp.judging import final, later
+from node.mtp.judging import final, later, temporary
 from node.mtp.message import DidCommMessage, DidCommRequest
 from node.mtp.ports import Reports
 from node.mtp.receiving import Messages
@@ -36,19 +39,23 @@ class OwnDoor:
 
     async def carry(self, delivery: Delivery, message: DidCommMessage) -> Outcome:
         """Deliver, and judge as a sender does."""
+        missing = tuple(_unknown(one.email) for one in delivery.addressees if one.email and not one.address)
+        try:
+            outcome = await self._carried(delivery, message, missing)
+        except MailioError as error:
+            outcome = _judged(error)
+        return msgspec.structs.replace(outcome, statuses=missing)
+
+    async def _carried(
+        self, delivery: Delivery, message: DidCommMessage, missing: Sequence[RecipientStatus]
+    ) -> Outcome:
         if delivery.kind is Kind.REPORT:
             told = [Code.parse(one.code).status(one.text, address=one.address) for one in delivery.statuses]
             await self._reports.record(self._domain, delivery.message, told)
-            return self._done()
-        if not any(one.address for one in delivery.addressees):
-            missing = ", ".join(one.email for one in delivery.addressees)
-            return final(status.BAD_MAILBOX, f"recipient not found: {missing}")
-        try:
+        elif len(missing) == len(delivery.addressees):
+            return final(status.BAD_MAILBOX, missing[0].text)
+        else:
             await self._messages.take(await asyncio.to_thread(self._signed, message), "")
-        except MailioError as error:
-            if error.temporary:
-                return later(Cause.REFUSED, error.mtp, error.public)
-            return final(error.mtp, error.public)
         return self._done()
 
     def _signed(self, message: DidCommMessage) -> Verified:
@@ -66,3 +73,16 @@ class OwnDoor:
         return Outcome(
             verdict=Verdict.DELIVERED, code=str(status.DELIVERED), text="message sent", server=self._domain
         )
+
+
+def _unknown(email: str) -> RecipientStatus:
+    return RecipientStatus(email=email, code=str(status.BAD_MAILBOX), text=f"recipient not found: {email}")
+
+
+def _judged(error: MailioError) -> Outcome:
+    """Judge what the own door raised as the same answer of a peer is judged (`of_status`)."""
+    if not error.temporary:
+        return final(error.mtp, error.public)
+    # A recipient is asked a few times; trouble of the node (a full disk) is waited for to the end.
+    cause = Cause.REFUSED if error.http in {429, 507} else Cause.UNREACHABLE
+    return later(cause, temporary(error.mtp), error.public)

@@ -8,8 +8,8 @@ gives for that host, whatever the answer says of itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -49,6 +49,8 @@ from node.rate import TooManyRequests
 from node.storage.blobs import Blobs
 
 _messages = structlog.get_logger("sender")
+
+Answered = TypeVar("Answered")
 
 LARGE_BYTES: Final = 131_072
 """Messages from this size on are signed in a thread."""
@@ -117,7 +119,8 @@ class Sender:
             outcome = of_error(error)
         except Exception as error:  # noqa: BLE001 - reported; the delivery is tried again or fails, never lost
             _messages.exception("an attempt failed in an unforeseen way", delivery=delivery.id)
-            outcome = later(Cause.REFUSED, "4.3.0", f"internal error: {type(error).__name__}")
+            text = f"internal error: {type(error).__name__}"
+            outcome = later(Cause.REFUSED, "4.3.0", text, answered=False)
         _report(delivery, outcome)
         return outcome
 
@@ -177,7 +180,7 @@ class Sender:
     async def _of_did(self, addressee: Addressee) -> Way:
         did = Did.parse(addressee.did)
         try:
-            document = await self._dids.resolve(did)
+            document = await _paced(lambda: self._dids.resolve(did))
         except NotFound as error:
             return Way(statuses=(_status(status.BAD_MAILBOX, error.public, address=did.address),))
         return Way(endpoints=(messaging_url(document, (did.host,)),))
@@ -188,7 +191,7 @@ class Sender:
             asked = await self._lookup.asked(delivery.destination, emails, sender)
         except LookupFailed as error:
             cause = Cause.UNREACHABLE if error.passes else Cause.REFUSED
-            return later(cause, temporary(str(error.code)), error.public)
+            return later(cause, temporary(str(error.code)), error.public, answered=False)
         ways = [self._of_lookup(one, asked.server) for one in asked.lookups]
         return _joined(await asyncio.gather(*ways))
 
@@ -234,15 +237,9 @@ class Sender:
         return await asyncio.to_thread(sign_request, MESSAGE, request, keys, self._domain)
 
     async def _sent(self, endpoint: str, body: bytes) -> Fetched:
-        """Send, at our own pace: the client refuses when the peer has been asked too often in a second."""
-        for left in reversed(range(PACED)):
-            try:
-                return await self._client.send("POST", endpoint, RECEIPT_BYTES, body=body, headers=JSON)
-            except TooManyRequests as error:
-                if not left:
-                    raise
-                await asyncio.sleep(error.retry_after)
-        raise AssertionError("unreachable")
+        return await _paced(
+            lambda: self._client.send("POST", endpoint, RECEIPT_BYTES, body=body, headers=JSON)
+        )
 
     async def _receipt(self, answer: Fetched, endpoint: str, message_id: str) -> Outcome:
         opened = opened_receipt(answer)
@@ -255,6 +252,18 @@ class Sender:
         ):
             return unsigned(server)
         return of_receipt(opened, message_id, server)
+
+
+async def _paced(ask: Callable[[], Awaitable[Answered]]) -> Answered:
+    """Ask at our own pace: the client refuses when the peer has been asked too often in a second."""
+    for left in reversed(range(PACED)):
+        try:
+            return await ask()
+        except TooManyRequests as error:
+            if not left:
+                raise
+            await asyncio.sleep(error.retry_after)
+    raise AssertionError("unreachable")
 
 
 def _bulk(message: DidCommMessage) -> Sequence[str]:

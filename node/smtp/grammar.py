@@ -87,7 +87,7 @@ def parse_rcpt(argument: str, path_bytes: int, *, smtputf8: bool) -> str:
     """Parse what follows `RCPT ` and return the mailbox. Raises BadCommand."""
     path, parameters = _split(argument, "TO:", replies.BAD_RECIPIENT)
     _parameters(parameters, ())
-    if path[1:-1].lower() == POSTMASTER:
+    if path.lower() == f"<{POSTMASTER}>":
         return POSTMASTER
     recipient = _mailbox(path, path_bytes, replies.BAD_RECIPIENT)
     if not smtputf8 and not recipient.isascii():

@@ -112,9 +112,11 @@ class SmtpSession:
         elif self.phase is Phase.ACCEPTING:
             self.phase = Phase.COMMAND
             self._accepted(outcome)
-        elif isinstance(outcome, str):
-            # The client left meanwhile. It will send the mail again, and this one counts all the same.
-            self._note(Transition.ACCEPTED, mail=outcome, heard="no")
+        else:
+            self._reset()
+            if isinstance(outcome, str):
+                # The client left meanwhile. It will send the mail again, and this one counts all the same.
+                self._note(Transition.ACCEPTED, mail=outcome, heard="no")
         if self._stopping and self.phase is Phase.COMMAND:
             self._hang_up(replies.SHUTTING_DOWN)
         return self._advance()
@@ -123,8 +125,7 @@ class SmtpSession:
         """Begin anew over TLS: nothing said in plain text is remembered (RFC 3207 section 4.2)."""
         self._heard = self._now = now
         self.phase = Phase.COMMAND
-        self._tls = tls
-        self._helo, self._esmtp = "", False
+        self._tls, self._helo, self._esmtp = tls, "", False
         self._buffer.clear()
         self._transaction = None
         self._note(Transition.TLS, tls=tls)
@@ -154,7 +155,7 @@ class SmtpSession:
         return self._advance()
 
     def lost(self) -> None:
-        """Forget everything: the connection is gone."""
+        """Forget everything: the connection is gone. A message that is being accepted still takes room."""
         self.ending = self.ending or f"client left in phase {self.phase}"
         self._end()
 
@@ -246,12 +247,11 @@ class SmtpSession:
         self._out.append(Send(answer))
 
     def _do_mail(self, argument: str) -> None:
-        limits = self._limits
         if not self._helo:
             self._refuse(replies.GREET_FIRST)
         elif self._transaction is not None:
             self._refuse(replies.NESTED_MAIL)
-        elif self.mails >= limits.mails:
+        elif self.mails >= self._limits.mails:
             self._hang_up(replies.TOO_MANY_MAILS)
         elif self._shared.busy():
             self._refuse(replies.BUSY)
@@ -348,8 +348,7 @@ class SmtpSession:
                 self._hang_up(replies.SHUTTING_DOWN)
             return
         self.phase = Phase.ACCEPTING
-        recipients = tuple(transaction.recipients)
-        raw = content.take()
+        raw, recipients = content.take(), tuple(transaction.recipients)
         transaction.size = len(raw)
         self._out.append(Accept(transaction.facts, transaction.mail.sender, recipients, raw))
 
@@ -447,9 +446,10 @@ class SmtpSession:
         self._out.append(Close(linger=reply not in (replies.GOODBYE, replies.SHUTTING_DOWN)))
 
     def _end(self) -> None:
-        self.phase = Phase.CLOSED
+        accepting, self.phase = self.phase is Phase.ACCEPTING, Phase.CLOSED
         self._buffer.clear()
-        self._reset()
+        if not accepting:  # Then `answer` does it: until then the message takes room.
+            self._reset()
 
     def _reset(self) -> None:
         self._transaction = None

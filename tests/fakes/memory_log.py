@@ -6,8 +6,10 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Collection, Sequence
 
+import msgspec
+
 from events.errors import AlreadyAnswered, VersionConflict
-from events.event import Event, Metadata, Recorded
+from events.event import Erased, Event, Metadata, Recorded
 from events.log.clock import VirtualClock
 from events.log.log import ANY_VERSION, Clock, Origin, Write
 
@@ -106,6 +108,13 @@ class MemoryLog:
         own.append(record)
         self.records.append(record)
         return record
+
+    def erase(self, name: str) -> None:
+        """Let the events of a stream read as those of somebody who was erased."""
+        for record in self._streams[name]:
+            gone = msgspec.structs.replace(record, event=Erased(type=type(record.event).__name__))
+            self.records[record.position - 1] = gone
+        self._streams[name] = [record for record in self.records if record.stream == name]
 
     async def stream(self, name: str, after: int = 0, limit: int | None = None) -> list[Recorded]:
         own = self._streams.get(name, [])[max(after, 0) :]

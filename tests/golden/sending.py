@@ -95,7 +95,7 @@ class Post:
         now = self._core.clock.now
         for ident, command in (
             (first, Hasten(now())), (first, Hold(now(), "looks odd")), (first, Release(now())),
-            (first, Hold(now())), (first, Cancel(now())), (second, Drop(now(), "not wanted")),
+            (first, Hold(now())), (first, Cancel(now(), self._sender.address)), (second, Drop(now(), "not wanted")),
         ):  # fmt: skip
             key = delivery_id("slow.example", ident)
             if not isinstance(command, Hold):

@@ -62,4 +62,5 @@ def test_every_status_has_a_judgement_with_a_printable_text(status: int, body: b
 )
 def test_what_goes_wrong_before_an_answer_is_tried_again(error: Exception, cause: Cause, code: str) -> None:
     outcome = of_error(error)  # type: ignore[arg-type]
+    assert not outcome.answered, "the peer has said nothing"
     assert (outcome.verdict, outcome.cause, outcome.code) == (Verdict.LATER, cause, code)

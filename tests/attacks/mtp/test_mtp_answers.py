@@ -15,6 +15,7 @@ from events.delivery import Delivery, DeliveryDeferred, DeliveryFailed, Delivery
 from node.core import DRAIN_SECONDS
 from node.crypto.keys import ServerKeys
 from node.mtp.status import MtpStatus
+from node.rate import Limiter, Rate
 from tests.integration.api.harness import User
 from tests.integration.mtp import nodes
 from tests.integration.mtp.nodes import Place, World, free_port, until
@@ -294,6 +295,19 @@ async def test_a_receipt_that_is_always_lost_is_made_up_for_by_the_report(attack
     assert (shown["state"], shown["confirmed"], shown["code"]) == ("delivered", True, "2.0.0")
     assert await attack.alpha.core.federation.queue.destinations() == []
     assert attack.peer.requests == asked
+
+
+async def test_a_message_to_more_people_at_a_host_than_it_is_asked_in_a_second_goes_at_once(
+    attack: Attack,
+) -> None:
+    """Each has a document of their own; our own pace is nothing that the message has to wait a minute for."""
+    core = attack.alpha.core
+    core.discovery.client._pace = Limiter(core.clock, Rate(10.0, 10))
+    others = [f"did:web:{PEER}#0x{number:040x}" for number in range(14)]
+    ident = await attack.alpha.sent(attack.alice, attack.peer.did, *others)
+    await attack.delivered(ident)
+    assert (await attack.state(ident)).attempts == 1
+    assert len((await attack.state(ident)).statuses) == len(others)
 
 
 async def test_a_node_stops_at_once_whatever_its_peers_are_doing(attack: Attack) -> None:

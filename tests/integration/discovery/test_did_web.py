@@ -65,6 +65,15 @@ async def test_a_users_document_is_fetched_and_remembered(
     assert len(host.requests) == 2
 
 
+async def test_a_clock_that_is_set_back_keeps_no_document_longer(
+    dids: WebDids, host: HttpsServer, clock: VirtualClock
+) -> None:
+    await dids.resolve(user(host))
+    clock.advance(-86_400_000)
+    await dids.resolve(user(host))
+    assert len(host.requests) == 2
+
+
 async def test_a_servers_document_is_fetched_by_both_of_its_names(dids: WebDids, host: HttpsServer) -> None:
     document = server_document(SERVER.public_key, ENDPOINTS)
     host.answer(body(document))

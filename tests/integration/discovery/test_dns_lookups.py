@@ -107,6 +107,16 @@ async def test_names_lead_on_and_may_not_lead_in_a_circle(server: DnsServer) -> 
     assert (circle.outcome, circle.reason) == (Outcome.FAILED, "the CNAMEs lead nowhere")
 
 
+async def test_a_clock_that_is_set_back_keeps_no_answer_longer(
+    server: DnsServer, resolver: Resolver, clock: VirtualClock
+) -> None:
+    server.publish('a.example. 60 IN TXT "old"\n')
+    assert (await resolver.look_up(NAME, "TXT")).values == ("old",)
+    clock.advance(-86_400_000)
+    server.publish('a.example. 60 IN TXT "new"\n')
+    assert (await resolver.look_up(NAME, "TXT")).values == ("new",)
+
+
 async def test_an_answer_without_measure_is_not_kept(server: DnsServer) -> None:
     server.publish("".join(f'a.example. 60 IN TXT "{number:0250d}"\n' for number in range(40)))
     answer = await quick(server)

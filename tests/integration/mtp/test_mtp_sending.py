@@ -9,10 +9,12 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from aiohttp import BasicAuth
 
 from events.attempt import Outcome
 from events.delivery import Delivery, Phase
-from events.errors import TooEarly
+from events.errors import StorageUnavailable, TooEarly
+from events.event import Recorded
 from events.log.codec import Codec
 from events.log.reading import LogReader
 from events.mailbox import MessageFiled
@@ -24,7 +26,7 @@ from node.views import revs_limit
 from projections.rebuild import build
 from projections.stores.building import BuildingStore
 from projections.stores.embedded import EmbeddedStore
-from tests.integration.api.harness import User, database
+from tests.integration.api.harness import PASSWORD, User, database
 from tests.integration.mtp import nodes
 from tests.integration.mtp.nodes import JWE, Place, World, until
 
@@ -155,6 +157,44 @@ async def test_nobody_here_has_that_email(world: World) -> None:
     assert (await ended(alpha, alice, ident, "failed"))["code"] == "5.1.1"
 
 
+async def test_of_two_emails_here_the_one_that_nobody_has_fails(world: World) -> None:
+    alpha = world.places["alpha"]
+    alice, carol = await alpha.user("alice"), await alpha.user("carol")
+    ident = await alpha.sent(alice, carol.email, "nobody@alpha.example", kids=[alpha.did(carol)])
+
+    async def told() -> bool:
+        shown = {one["recipient"]: one for one in await alpha.recipients(alice, ident)}
+        return bool(shown) and shown[carol.email].get("confirmed", False)
+
+    await until(told)
+    _, missing = await alpha.recipients(alice, ident)
+    assert (missing["state"], missing["code"]) == ("failed", "5.1.1")
+    assert "confirmed" not in missing
+
+
+async def test_a_message_for_somebody_here_outlasts_a_disk_that_is_full_for_long(world: World) -> None:
+    """Longer than a peer's refusals would be borne."""
+    alpha = world.places["alpha"]
+    alice, carol = await alpha.user("alice"), await alpha.user("carol")
+    keep = alpha.core.acceptance.keep
+
+    async def full(*_: object) -> Recorded:
+        raise StorageUnavailable("temporary failure", "no space left on device")
+
+    alpha.core.acceptance.keep = full  # type: ignore[method-assign, assignment]
+    ident = await alpha.sent(alice, alpha.did(carol))
+
+    async def tried() -> bool:
+        state = await alpha.delivery(alpha.domain, ident)
+        assert not state.final, state.reason
+        return state.attempts > alpha.core.settings.delivery.refusals
+
+    await until(tried)
+    alpha.core.acceptance.keep = keep  # type: ignore[method-assign]
+    await confirmed(alpha, alice, ident)
+    assert len(await alpha.mail(carol)) == 1
+
+
 async def test_messages_wait_for_a_node_that_is_away_and_come_in_order(world: World) -> None:
     alpha, beta = world.places["alpha"], world.places["beta"]
     alice, bob = await alpha.user("alice"), await beta.user("bob")
@@ -222,6 +262,34 @@ async def test_what_waits_can_be_taken_back_and_what_has_gone_can_not(world: Wor
 
     await until(cancelled)
     await ended(alpha, alice, waiting, "cancelled")
+
+
+async def test_a_recipient_who_knows_a_messages_id_can_not_take_it_back(world: World) -> None:
+    """A document of the same name in the recipient's own database says where the others are."""
+    alpha, beta = world.places["alpha"], world.places["beta"]
+    alice, bob, eve = await alpha.user("alice"), await beta.user("bob"), await alpha.user("eve")
+    await beta.stop()
+    world.publish()
+    ident = await alpha.sent(alice, beta.did(bob), alpha.did(eve))
+    await until(lambda: alpha.mail(eve))
+    (shown,) = [one for one in await alpha.recipients(alice, ident) if one["destination"] == beta.domain]
+    planted = {
+        "type": "message_delivery",
+        "messageId": ident,
+        "created": 1,
+        "modified": 1,
+        "recipients": [shown],
+    }
+    assert alpha.node is not None
+    path = f"/{database(eve)}/delivery:{ident}"
+    written = await alpha.node.http.put(path, json=planted, auth=BasicAuth(eve.address, PASSWORD))
+    assert written.status == 201, await written.text()
+    for _ in range(20):
+        answer = await alpha.node.call(
+            "POST", "/api/v1/sendcancel", {"smtpId": "", "didCommId": ident}, token=eve.token
+        )
+        assert answer.status == 404, answer
+    assert not (await alpha.delivery(beta.domain, ident)).final
 
 
 @pytest.mark.parametrize(

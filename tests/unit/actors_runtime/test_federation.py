@@ -37,6 +37,8 @@ from events.log.log import Write
 from events.mailbox import MessageFiled
 from events.mailbox import stream as mailbox_stream
 from events.policy import Folder, Reason, Transport
+from node.discovery.targets import FetchRefused, Refusal
+from node.mtp.judging import of_error
 from tests.fakes.federation import ALICE, DEAD, EVE, NO, ORIGIN, RECEIVED, REFUSED, Node, close_all
 
 HOUR = 3_600_000
@@ -97,6 +99,15 @@ async def test_one_sender_does_not_wait_for_another() -> None:
     await node.send("e1", owner=EVE)
     assert node.state("e1").phase is Phase.DELIVERED
     assert node.state("a1").phase is Phase.WAITING
+
+
+async def test_a_sender_with_more_than_its_share_keeps_no_newcomer_waiting() -> None:
+    node = await Node().open()
+    node.courier.answers["beta.example"] = lambda one: REFUSED if one.owner == ALICE else RECEIVED
+    await node.send(*(f"a{number:03}" for number in range(SHARE + 1)))
+    await node.send("e1", owner=EVE)
+    assert node.state("e1").phase is Phase.DELIVERED
+    assert node.courier.to("beta.example") == ["a000", "e1"]
 
 
 async def test_no_more_go_to_one_destination_at_once_than_the_setting_says() -> None:
@@ -336,6 +347,30 @@ async def test_messages_of_a_sender_who_was_erased_keep_nobody_back() -> None:
     assert node.state("other").phase is Phase.DELIVERED
 
 
+async def test_an_attempt_ends_for_a_sender_who_was_erased_meanwhile_and_others_go_on() -> None:
+    """What its stream says is gone, and the actor has to read it: an operator made it forget its window."""
+    node = await Node().open()
+    node.courier.hold["beta.example"] = asyncio.Event()
+    await node.send("a1")
+    await node.send("e1", owner=EVE)
+    node.log.erase("delivery-beta.example:a1")
+    await ask(node, "e1", Hasten(node.clock.now()))
+    node.courier.hold["beta.example"].set()
+    await node.settle()
+    assert node.state("e1").phase is Phase.DELIVERED
+    assert not node.outgoing.running
+
+
+async def test_an_attempt_that_never_reached_the_peer_does_not_close_the_breaker() -> None:
+    node = await Node(breaker_failures=1).open()
+    node.courier.answers["beta.example"] = lambda _: DEAD
+    await node.send("m1")
+    node.courier.answers["beta.example"] = lambda _: of_error(FetchRefused(Refusal.PRIVATE, "no address"))
+    await node.pass_time(2 * 60_000)
+    assert node.courier.to("beta.example") == ["m1", "m1"]
+    assert (await breaker(node)).breaker is not Breaker.CLOSED
+
+
 async def test_while_a_sender_is_being_erased_others_wait_a_moment_and_the_actor_lives() -> None:
     node = await Node().open()
     node.courier.hold["beta.example"] = asyncio.Event()
@@ -422,7 +457,7 @@ async def test_held_dropped_cancelled_released_and_hastened() -> None:
     await node.send("m1", "m2", "m3", "m4")
     assert (await ask(node, "m2", Hold(1, "odd"))).phase is Phase.HELD
     assert (await ask(node, "m3", Drop(1, "no"))).phase is Phase.DROPPED
-    assert (await ask(node, "m4", Cancel(1))).phase is Phase.CANCELLED
+    assert (await ask(node, "m4", Cancel(1, ALICE))).phase is Phase.CANCELLED
     with pytest.raises(Conflict):
         await ask(node, "m4", Hasten(1))
     node.courier.answers["beta.example"] = lambda _: RECEIVED

@@ -56,6 +56,19 @@ async def test_what_comes_in_when_there_is_no_place_waits_in_the_queue() -> None
     assert window.get("d") is None, "c comes before it"
 
 
+async def test_a_full_lane_keeps_no_other_lane_out() -> None:
+    window = Window(size=100, share=2)
+    await window.fill(queue([]))
+    for name in ("a1", "a2", "a3", "b1"):
+        window.offer(one(name, name[0]))
+    assert [state.id for state in window.all()] == ["a1", "a2", "b1"]
+    assert not window.complete, "a3 waits in the queue"
+    window.remove("a1")
+    window.offer(one("a4", "a"))
+    assert window.get("a4") is None, "a3 comes before it"
+    assert hungry(window)
+
+
 async def test_what_is_held_or_has_ended_takes_no_place() -> None:
     window = Window()
     await window.fill(queue([one("held", "a", Phase.HELD), one("next", "a")]))

@@ -45,6 +45,7 @@ from events.errors import Conflict, NotFound, TooEarly
 from events.event import Event
 
 ADDRESS = "0x" + "b2" * 20
+SENDER = "0x" + "a1" * 20
 POLICY = RetryPolicy(first_ms=1_000, factor=2.0, most_ms=60_000, refusals=3)
 LIFETIME = 1_000_000
 ENDS = (MessageDelivered, DeliveryFailed, DeliveryCancelled, DeliveryDropped)
@@ -61,7 +62,7 @@ OTHER = Addressee(did=f"did:web:beta.example#0x{'c3' * 20}", address="0x" + "c3"
 
 def schedule(at: int = 0, kind: Kind = Kind.MESSAGE, *addressees: Addressee) -> Schedule:
     promise = DeliveryScheduled(
-        owner="0x" + "a1" * 20,
+        owner=SENDER,
         kind=kind,
         message="m1",
         destination="beta.example",
@@ -108,7 +109,7 @@ commands = st.one_of(
     times.map(Hold),
     times.map(Release),
     times.map(Hasten),
-    times.map(Cancel),
+    times.map(lambda at: Cancel(at, SENDER)),
     times.map(Drop),
     times.map(
         lambda at: NoteReport(
@@ -251,13 +252,13 @@ def test_what_is_under_way_can_not_be_cancelled_but_dropped() -> None:
     state = fresh()
     run(state, StartAttempt(0))
     with pytest.raises(Conflict, match="being delivered"):
-        decide(state, Cancel(1))
+        decide(state, Cancel(1, SENDER))
     run(state, Drop(1, "no"))
     assert run(state, conclude(1, 2, RECEIVED)) == []
     assert state.phase is Phase.DROPPED
 
 
-@pytest.mark.parametrize("command", [Cancel(5), Drop(5), Hold(5), Hasten(5), Release(5)])
+@pytest.mark.parametrize("command", [Cancel(5, SENDER), Drop(5), Hold(5), Hasten(5), Release(5)])
 def test_after_the_end_it_is_too_late(command: Command) -> None:
     state = fresh()
     run(state, StartAttempt(0), conclude(1, 1, RECEIVED))
@@ -265,7 +266,15 @@ def test_after_the_end_it_is_too_late(command: Command) -> None:
         decide(state, command)
 
 
-@pytest.mark.parametrize("command", [StartAttempt(5), Cancel(5), Hold(5)])
+def test_only_its_sender_takes_a_message_back() -> None:
+    state = fresh()
+    with pytest.raises(NotFound):
+        decide(state, Cancel(1, ADDRESS))
+    run(state, Cancel(1, SENDER))
+    assert state.phase is Phase.CANCELLED
+
+
+@pytest.mark.parametrize("command", [StartAttempt(5), Cancel(5, SENDER), Hold(5)])
 def test_what_was_never_scheduled_is_not_found(command: Command) -> None:
     with pytest.raises(NotFound):
         decide(initial("beta.example:m1"), command)
@@ -283,6 +292,21 @@ def test_a_report_counts_once_and_only_for_a_recipient() -> None:
     assert run(state, report()) == []
     assert run(state, report("0x" + "cc" * 20)) == []
     assert set(state.reported) == {ADDRESS}
+
+
+def test_a_peer_that_changes_its_mind_again_and_again_does_not_fill_the_log() -> None:
+    state = fresh(BOB, OTHER)
+    run(state, StartAttempt(0))
+    codes = ("4.2.2", "4.2.1", "2.0.0", "5.8.2", "2.0.0", "4.2.2", "5.1.1")
+    assert [len(run(state, report(code=code))) for code in codes] == [1, 0, 1, 1, 0, 0, 0]
+    assert state.reported[ADDRESS].code == "5.8.2"
+
+
+def test_of_several_words_about_one_recipient_in_one_report_the_worst_is_kept() -> None:
+    state = fresh(BOB, OTHER)
+    statuses = tuple(RecipientStatus(address=ADDRESS, code=code) for code in ("4.2.2", "5.8.2", "2.0.0"))
+    run(state, StartAttempt(0), NoteReport(at=50, peer="beta.example", statuses=statuses))
+    assert state.reported[ADDRESS].code == "5.8.2"
 
 
 @pytest.mark.parametrize("code", ["2.0.0", "5.8.2"])

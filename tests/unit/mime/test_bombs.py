@@ -11,6 +11,7 @@ import pytest
 from node.mime.html import is_too_complex, sanitise
 from node.mime.limits import Code, MimeLimits, Violation
 from node.mime.parser import parse
+from node.mime.reading import distinct_names
 from node.mime.structure import inspect
 
 WIDE = MimeLimits(
@@ -199,3 +200,13 @@ def test_long_honest_html_is_not_refused() -> None:
     assert not is_too_complex(table)
     assert not is_too_complex("<p>paragraph<br>" * 2_500)
     assert sanitise(table).count("<td>") == 6_000
+
+
+@pytest.mark.parametrize("prefix", ["", "2-"])
+def test_many_files_of_one_name_get_names_of_their_own_in_no_time(prefix: str) -> None:
+    wanted = ["a.pdf", f"{prefix}a.pdf"] * 1_500
+    began = time.perf_counter()
+    names = distinct_names(wanted)
+    assert time.perf_counter() - began < 1
+    assert len(set(names)) == len(wanted)
+    assert names[:3] == ["a.pdf", "2-a.pdf", "3-a.pdf"]

@@ -83,6 +83,8 @@ def test_a_bad_path_is_refused(path: str) -> None:
 
 def test_postmaster_needs_no_domain_and_null_is_only_a_sender() -> None:
     assert parse_rcpt("TO:<postMASTER>", 256, smtputf8=False) == "postmaster"
+    with pytest.raises(BadCommand):
+        parse_rcpt("TO:xpostmaster>", 256, smtputf8=False)
     assert parse_mail("FROM:<>", 256).sender == ""
 
 

@@ -386,3 +386,17 @@ def test_any_bytes_are_answered_in_form_and_never_with_a_fault(
     assert len(driver.mails) == sum("accepted as" in line for line in driver.replies)
     driver.session.lost()
     assert driver.memory.held == 0
+
+
+def test_a_message_whose_client_left_counts_as_held_until_it_is_stored() -> None:
+    """Else whoever hangs up behind the last dot could have the node hold as many as it likes."""
+    driver = Driver()
+    driver.accept = lambda _: None
+    driver.begin().feed(b"x\r\n.\r\n")
+    held = driver.memory.held
+    assert held > 0
+    driver.session.lost()
+    assert driver.memory.held == held
+    driver.answer("m1")
+    assert driver.memory.held == 0
+    assert Transition.ACCEPTED in driver.transitions()
