@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from events.errors import Misconfigured, StorageUnavailable
+from events.errors import MailioError, Misconfigured, StorageUnavailable
 from events.log.log import Log
 from projections.directory import Directory
 from projections.feeder import ParkingStore
@@ -94,6 +94,7 @@ class Views:
         }
         for name in self.views:
             _forget_swapped(aside_path(folder, name))
+        self._made_again: set[str] = set()
         self.couchdb: dict[str, CouchdbStore] = {}
         self.in_couchdb: set[str] = set()
         """Views that are fed into a CouchDB, whether it answers or not."""
@@ -141,14 +142,32 @@ class Views:
         for name in self.stores:
             if reason := await self.runners[name].needs_rebuild():
                 _messages.warning("view is made again", view=name, reason=reason)
-                path = aside_path(self.folder, name)
-                EmbeddedStore.remove(path)
-                aside = BuildingStore.open(path, revs_limit=revs_limit(name))
-                await build(self.views[name], self._log, aside, self._log.head)
-                await aside.close()
-                await self.stores[name].swap_in(path)
+                await self._make_again(name)
             if name in DOORS_ASK:
                 await build(self.views[name], self._log, self.stores[name], self._log.head)
+
+    async def _make_again(self, name: str) -> None:
+        """Put a view made from the log in the place of the live one: the rebuilt one, if there is such."""
+        path = aside_path(self.folder, name)
+        if not await self._is_rebuilt(name):
+            EmbeddedStore.remove(path)
+            aside = BuildingStore.open(path, revs_limit=revs_limit(name))
+            await build(self.views[name], self._log, aside, self._log.head)
+            await aside.close()
+        await self.stores[name].swap_in(path)
+        self._made_again.add(name)
+
+    async def _is_rebuilt(self, name: str) -> bool:
+        """Whether a whole view lies beside the live one that this program and this log can go on with."""
+        try:
+            aside = EmbeddedStore.open(aside_path(self.folder, name), readonly=True)
+        except MailioError:
+            return False
+        try:
+            known = await aside.checkpoint()
+            return await aside.schema() == self.views[name].schema and known <= self._log.head
+        finally:
+            await aside.close()
 
     async def swap(self, name: str) -> int:
         """Let a rebuilt view catch up and put it in the place of the live one; return its position.
@@ -157,6 +176,9 @@ class Views:
         """
         view, runner = view_named(self.views, name), self.runners[name]
         path = aside_path(self.folder, name)
+        if name in self._made_again and not path.exists():
+            # This start found nothing to go on with, and has done it.
+            return await self.stores[name].checkpoint()
         if not path.exists():
             raise Misconfigured(f"view {name} was not rebuilt: run `mailio-node rebuild {name}`")
         aside = EmbeddedStore.open(path, revs_limit=revs_limit(name))
