@@ -19,6 +19,7 @@ from projections.statistics import Statistics
 from projections.stores.building import BuildingStore
 from projections.stores.couchdb import CouchdbStore
 from projections.stores.embedded import EmbeddedStore
+from projections.stores.schema import errors_of
 from projections.userdb import Blobs, UserDatabases
 from projections.view_store import View
 
@@ -91,6 +92,7 @@ class Views:
         }
         for name in self.views:
             _forget_swapped(aside_path(folder, name))
+        self._one_at_a_time = asyncio.Lock()
         self.couchdb: dict[str, CouchdbStore] = {}
         self.in_couchdb: set[str] = set()
         """Views that are fed into a CouchDB, whether it answers or not."""
@@ -149,6 +151,11 @@ class Views:
 
         Raises Misconfigured when the view was not rebuilt.
         """
+        # Of two who have the same file open, one would write to it when it is the live one already.
+        async with self._one_at_a_time:
+            return await self._swap(name)
+
+    async def _swap(self, name: str) -> int:
         view, runner = view_named(self.views, name), self.runners[name]
         path = aside_path(self.folder, name)
         if not path.exists():
@@ -170,10 +177,12 @@ class Views:
 
         A rebuild that is under way has to be begun again. Raises StorageUnavailable.
         """
-        EmbeddedStore.remove(aside_path(self.folder, name))
-        for file in self.folder.glob(f"{name}.sqlite*.damaged*"):
-            file.unlink(missing_ok=True)
-        await self.stores[name].scrub()
+        async with self._one_at_a_time:
+            with errors_of(store_path(self.folder, name)):
+                EmbeddedStore.remove(aside_path(self.folder, name))
+                for file in self.folder.glob(f"{name}.sqlite*.damaged*"):
+                    file.unlink(missing_ok=True)
+            await self.stores[name].scrub()
 
     async def close(self) -> None:
         """Release the stores."""
