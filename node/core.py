@@ -395,26 +395,31 @@ class Core:
         """Finish what was begun, then release everything, in the order in which it stands on each other.
 
         With `attest`, the log as it is in the end is signed, if anything is new in it. What does not end
-        within `DRAIN_SECONDS` is left: the log brings it back at the next start.
+        within `DRAIN_SECONDS` is left: the log brings it back at the next start. What fails is raised when
+        everything else is released.
         """
-        try:
-            async with asyncio.timeout(DRAIN_SECONDS):
-                await self._drain(attest=attest)
-        except TimeoutError:
-            _messages.warning("not everything ended in time; the next start goes on with it")
+        async with contextlib.AsyncExitStack() as last_first:
+            last_first.callback(self.scrypt.close)
+            last_first.callback(self.vault.close)
+            last_first.push_async_callback(self.log.close)
+            last_first.push_async_callback(self.blobs.close)
+            last_first.callback(self.snapshots.close)
+            last_first.push_async_callback(self.views.close)
+            last_first.push_async_callback(self.actors.close)
+            last_first.push_async_callback(self.discovery.close)
+            last_first.push_async_callback(self.peer_keys.close)
+            last_first.push_async_callback(self.federation.close)
+            last_first.push_async_callback(self._cancel)
+            try:
+                async with asyncio.timeout(DRAIN_SECONDS):
+                    await self._drain(attest=attest)
+            except TimeoutError:
+                _messages.warning("not everything ended in time; the next start goes on with it")
+
+    async def _cancel(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.federation.close()
-        await self.peer_keys.close()
-        await self.discovery.close()
-        await self.actors.close()
-        await self.views.close()
-        self.snapshots.close()
-        await self.blobs.close()
-        await self.log.close()
-        self.vault.close()
-        self.scrypt.close()
 
     async def _attest(self) -> None:
         """Sign the log; the checkpoint is not to look like unfinished work at the next start."""

@@ -79,10 +79,11 @@ class Daemon:
 
     async def stop(self, *, attest: bool = False) -> None:
         """Close the doors, finish what was begun, release the stores; `attest` signs the log as it ends."""
-        await self.smtp.drain(DRAIN_SECONDS)
-        await self.http.cleanup()
-        await self.admin.close()
-        await self.core.close(attest=attest)
+        async with contextlib.AsyncExitStack() as last_first:
+            last_first.push_async_callback(self.core.close, attest=attest)
+            last_first.push_async_callback(self.admin.close)
+            last_first.push_async_callback(self.http.cleanup)
+            await self.smtp.drain(DRAIN_SECONDS)
 
 
 async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
@@ -170,14 +171,29 @@ async def _serve(settings: Settings, file: Path) -> None:
     loop.add_signal_handler(signal.SIGHUP, daemon.reload)
     clean = False
     try:
-        await daemon.start()
-        print(welcome(daemon, file), flush=True)  # noqa: T201 - for the person who started it
-        await _until(stop, daemon.core)
-        clean = True
+        if await _started(daemon, stop):
+            print(welcome(daemon, file), flush=True)  # noqa: T201 - for the person who started it
+            await _until(stop, daemon.core)
+            clean = True
         print("stopping: what was begun is finished first", flush=True)  # noqa: T201 - as above
     finally:
         # A node that could not go on does not vouch for its log.
         await daemon.stop(attest=clean)
+
+
+async def _started(daemon: Daemon, stop: asyncio.Event) -> bool:
+    """Open the doors; False when `stop` came first: making a view again may take minutes."""
+    starting = asyncio.create_task(daemon.start())
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait((starting,))
+    if starting.cancelled():
+        return False
+    starting.result()
+    return True
 
 
 async def _until(stop: asyncio.Event, core: Core) -> None:

@@ -21,7 +21,7 @@ from actors.runtime.activation import ActorSystem
 from actors.runtime.parking import Parking
 from events import account
 from events.account import AccountErased, EraseAccount
-from events.errors import MailioError, NotFound
+from events.errors import MailioError, NotFound, StorageUnavailable
 from events.event import Erased
 from events.log.snapshots import SqliteSnapshots
 from events.log.sqlite_log import SqliteLog
@@ -131,7 +131,7 @@ class Erasure:
             try:
                 async with self._one_at_a_time:
                     await self._resume(owner, state)
-            except MailioError as error:
+            except (MailioError, OSError) as error:
                 _messages.error("an erasure is not finished", address=owner, reason=str(error))
 
     async def _resume(self, owner: str, state: KeyState) -> None:
@@ -204,7 +204,10 @@ class Erasure:
 
 
 def remove_key_files(folder: Path, address: str) -> Sequence[Path]:
-    """Delete the key files of an account that lie in a folder; return which there were."""
+    """Delete the key files of an account that lie in a folder; return which there were.
+
+    Raises StorageUnavailable.
+    """
     removed = []
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         try:
@@ -212,7 +215,10 @@ def remove_key_files(folder: Path, address: str) -> Sequence[Path]:
         except (OSError, msgspec.DecodeError):
             continue
         if content.address == address:
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise StorageUnavailable(f"{path}: can't be removed", str(error)) from error
             removed.append(path)
     return removed
 

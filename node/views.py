@@ -19,6 +19,7 @@ from projections.runner import Runner, RunnerLimits
 from projections.statistics import Statistics
 from projections.stores.building import BuildingStore
 from projections.stores.embedded import EmbeddedStore
+from projections.stores.schema import errors_of
 from projections.userdb import Blobs, UserDatabases
 from projections.view_store import View
 
@@ -95,6 +96,7 @@ class Views:
         for name in self.views:
             _forget_swapped(aside_path(folder, name))
         self._made_again: set[str] = set()
+        self._one_at_a_time = asyncio.Lock()
         self.couchdb: dict[str, CouchdbStore] = {}
         self.in_couchdb: set[str] = set()
         """Views that are fed into a CouchDB, whether it answers or not."""
@@ -174,10 +176,17 @@ class Views:
 
         Raises Misconfigured when the view was not rebuilt.
         """
+        # Of two who have the same file open, one would write to it when it is the live one already.
+        async with self._one_at_a_time:
+            return await self._swap(name)
+
+    async def _swap(self, name: str) -> int:
         view, runner = view_named(self.views, name), self.runners[name]
         path = aside_path(self.folder, name)
-        if name in self._made_again and not path.exists():
-            # This start found nothing to go on with, and has done it.
+        made_again = name in self._made_again
+        self._made_again.discard(name)
+        if made_again and not path.exists():
+            # This start could not go on with the live one, and has put the rebuilt one there.
             return await self.stores[name].checkpoint()
         if not path.exists():
             raise Misconfigured(f"view {name} was not rebuilt: run `mailio-node rebuild {name}`")
@@ -198,10 +207,12 @@ class Views:
 
         A rebuild that is under way has to be begun again. Raises StorageUnavailable.
         """
-        EmbeddedStore.remove(aside_path(self.folder, name))
-        for file in self.folder.glob(f"{name}.sqlite*.damaged*"):
-            file.unlink(missing_ok=True)
-        await self.stores[name].scrub()
+        async with self._one_at_a_time:
+            with errors_of(store_path(self.folder, name)):
+                EmbeddedStore.remove(aside_path(self.folder, name))
+                for file in self.folder.glob(f"{name}.sqlite*.damaged*"):
+                    file.unlink(missing_ok=True)
+            await self.stores[name].scrub()
 
     async def close(self) -> None:
         """Release the stores."""

@@ -191,7 +191,8 @@ class Runner:
         """Note a new checkpoint; let those go on who waited for it."""
         now = self._clock.now()
         self._samples.append((now, position))
-        while self._samples[0][0] < now - RATE_WINDOW_MS:
+        # Those of the future go too: the clock was set back, and would keep all that come until it is there.
+        while not now - RATE_WINDOW_MS <= self._samples[0][0] <= now:
             self._samples.popleft()
         while self._waiters and self._waiters[0].position <= position:
             waiter = self._waiters.pop(0)
@@ -230,7 +231,8 @@ class Runner:
                 "not ready yet, try again", f"view {self.view.name} is at {self.position}, not {position}"
             ) from None
         finally:
-            if waiter.done.cancelled():
+            # In the turn in which the caller gave up, others may have taken it off the list.
+            if waiter.done.cancelled() and waiter in self._waiters:
                 self._waiters.remove(waiter)
 
     async def retry(self, position: int) -> None:

@@ -173,7 +173,7 @@ class _Cell:
         limits, now = self.system.limits, self.system.clock.now()
         failures = self.failures = self.failures or deque()
         failures.append(now)
-        while failures[0] < now - limits.restart_window_seconds * 1000:
+        while not now - limits.restart_window_seconds * 1000 <= failures[0] <= now:
             failures.popleft()
         return len(failures) > limits.restarts
 
@@ -201,7 +201,8 @@ class _Cell:
         if not self.suspended_until:
             return
         left = self.suspended_until - self.system.clock.now()
-        if left > 0:
+        # More is left than there ever was: the clock was set back, and nobody knows how far it had come.
+        if 0 < left <= self.system.limits.suspension_seconds * 1000:
             self._resume_later(left / 1000)
             return
         self.suspended_until = 0
@@ -384,11 +385,12 @@ class ActorSystem:
 
     def sweep(self) -> int:
         """Passivate up to `limits.sweep_batch` actors that are idle for long enough; return how many."""
-        due = self.clock.now() - int(self.limits.idle_seconds * 1000)
+        now = self.clock.now()
+        due = now - int(self.limits.idle_seconds * 1000)
         passivated = 0
         for _ in range(min(self.limits.sweep_batch, len(self._cells))):
             name, cell = next(iter(self._cells.items()))
-            if cell.used > due:
+            if due < cell.used <= now:  # what was used in the future was so before the clock was set back
                 break
             self._cells.move_to_end(name)
             if cell.idle:

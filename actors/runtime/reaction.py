@@ -202,6 +202,8 @@ class Dispatcher:
         """Return when all at or below `position` is finished. Raises Busy if the dispatcher ends before."""
         if self._water.mark >= position:
             return
+        if self._ended.is_set():
+            raise self._over()
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._awaiting, (position, id(waiter), waiter))
         await waiter
@@ -431,8 +433,11 @@ class Dispatcher:
     def _dismiss(self) -> None:
         for _, _, waiter in self._awaiting:
             if not waiter.done():
-                waiter.set_exception(Busy("the node is shutting down", f"dispatcher {self.name} has ended"))
+                waiter.set_exception(self._over())
         self._awaiting.clear()
+
+    def _over(self) -> Busy:
+        return Busy("the node is shutting down", f"dispatcher {self.name} has ended")
 
     async def _keep_checkpoint(self) -> None:
         while True:

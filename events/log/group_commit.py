@@ -38,7 +38,10 @@ MAX_GROUP_BYTES: Final = 4 * 1024 * 1024
 
 
 class Journal(Protocol):
-    """A transaction at a time on the store. Every method raises StorageUnavailable when the store fails."""
+    """A transaction at a time on the store.
+
+    Every method raises StorageUnavailable when the store fails, CorruptRecord when it is damaged.
+    """
 
     def begin(self) -> None:
         """Begin a transaction; after a failure, recover first."""
@@ -186,7 +189,7 @@ class GroupCommitter:
         waiting = [written.waiting for written in group]
         try:
             self._journal.recover()
-        except StorageUnavailable as error:
+        except MailioError as error:
             self._refuse(waiting, error)
             return
         if len(group) == 1:
@@ -235,7 +238,7 @@ class GroupCommitter:
         self._group = []
         try:
             self._journal.recover()
-        except StorageUnavailable as again:
+        except MailioError as again:
             error = again
         self._refuse(chosen, error)
 

@@ -156,14 +156,15 @@ class SqliteLog:
 
         Raises what `append` raises; AlreadyAnswered is only sure to be told of the first.
         """
-        committer = self._writable()
+        self._writable()
         entries = []
         for count, (write, origin) in enumerate(orders, 1):
             entries.append(prepare((write,), origin, self._clock, self._codec, self._software))
             if count % BATCH == 0:
                 await asyncio.sleep(0)
         written = [entry for entry in entries if entry.size]
-        return await committer.append(joined(written)) if written else []
+        # Asked again: others had their turn meanwhile, and may have closed the log.
+        return await self._writable().append(joined(written)) if written else []
 
     def _writable(self) -> GroupCommitter:
         if self._committer is None:

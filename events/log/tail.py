@@ -24,6 +24,9 @@ class Tail:
     def publish(self, records: Sequence[Recorded]) -> None:
         """Add records that have become durable, in order, and wake everybody who waits."""
         if records:
+            if records[0].position != self.head + 1:
+                # Some became durable of which nobody could tell: whoever is behind them reads the store.
+                self._records = []
             self._records += records
             if len(self._records) > 2 * TAIL_RECORDS:
                 del self._records[:-TAIL_RECORDS]

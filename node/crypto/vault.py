@@ -142,11 +142,12 @@ class Vault:
             return _checked(cls(path, connection, readonly=True), expected)
 
     def close(self) -> None:
-        """Release the file and forget the keys."""
-        self._by_owner.clear()
-        self._by_id.clear()
-        self._drop_copy()
-        self._connection.close()
+        """Release the file and forget the keys, once whoever is at work with them in a thread is done."""
+        with self._lock:
+            self._by_owner.clear()
+            self._by_id.clear()
+            self._drop_copy()
+            self._connection.close()
 
     # Keys
 

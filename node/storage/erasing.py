@@ -29,6 +29,8 @@ def find_doomed(folder: Path, doomed: Doomed) -> list[Entry]:
     found: list[Entry] = []
     try:
         for number, entries in groupby(index.entries(), lambda entry: entry.place.segment):
+            if not segment_path(folder, number).exists():
+                continue  # Lost: nothing of it is left to erase.
             with _segment(folder, number, os.O_RDONLY) as fd:
                 found += (entry for entry in entries if not entry.erased and _is_doomed(fd, entry, doomed))
     finally:

@@ -80,12 +80,14 @@ class BlobIndex:
     def open(cls, path: Path) -> BlobIndex:
         """Open for writing; an index that is missing, broken or not to be believed begins empty."""
         trusted = _is_trusted(path)
+        if not trusted:
+            # Before the mark, or a process that dies behind it would leave an index to be believed.
+            _remove(path)
         # From here to a clean close only a process of this run of the system may believe it.
         _write_mark(path, boot_id())
         index = cls._load(path, _connect) if trusted else None
         if index is None:
-            for suffix in ("", "-wal", "-shm"):
-                _beside(path, suffix).unlink(missing_ok=True)
+            _remove(path)
             index = cls(path, _connect(path))
             index._connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT")
         return index
@@ -197,8 +199,11 @@ class BlobIndex:
             self.close()
             return
         try:
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            (held_back, *_) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             self._connection.close()
+            if held_back:
+                # A reader is there. What stays in the write-ahead file is not synced.
+                return
             fd = os.open(self._path, os.O_RDONLY)
             try:
                 os.fsync(fd)
@@ -243,6 +248,11 @@ def _connect_read_only(path: Path) -> sqlite3.Connection:
 
 def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
+
+
+def _remove(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        _beside(path, suffix).unlink(missing_ok=True)
 
 
 def _is_trusted(path: Path) -> bool:

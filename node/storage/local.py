@@ -149,6 +149,8 @@ class LocalBlobs:
     async def erase(self, doomed: Doomed) -> Erasure:
         """See `BlobStore.erase`. Looks at every blob, in a thread; writers go on meanwhile."""
         self._flush_index()
+        if self._fresh:
+            raise StorageUnavailable("storage is not available now", "not every blob could be indexed")
         found = await asyncio.to_thread(find_doomed, self.folder, doomed)
         await asyncio.to_thread(overwrite, self.folder, found)
         for entry in found:

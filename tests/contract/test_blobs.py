@@ -11,6 +11,7 @@ import os
 import resource
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -20,7 +21,9 @@ from pathlib import Path
 import pytest
 
 from events.errors import Busy, CorruptRecord, Gone, NotFound, StorageUnavailable
+from node.storage import index as index_module
 from node.storage.blobs import BlobStore, blob_name
+from node.storage.index import INDEX_FILE, BlobIndex, boot_id
 from node.storage.local import LocalBlobs, LocalSettings
 from node.storage.reading import BlobReader
 from node.storage.segments import HEADER_SIZE, segment_path
@@ -452,6 +455,44 @@ async def test_acknowledged_blobs_beyond_the_end_of_a_shortened_segment_are_repo
     await store.write(b"third", b"fourth")
     assert [await store.read(name) for name in names] == [b"first", b"second", b"third"]
     await store.close()
+
+
+async def test_an_index_that_a_power_loss_tore_is_never_believed_whatever_happens_next(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = await fill(folder, b"first", b"second")
+    with contextlib.closing(sqlite3.connect(folder / INDEX_FILE)) as torn:
+        torn.execute("DELETE FROM blob")
+        torn.commit()
+    (folder / f"{INDEX_FILE}-state").write_text("an earlier run of the system")
+    write_mark = index_module._write_mark
+
+    def dies(path: Path, mark: str) -> None:
+        write_mark(path, mark)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as death, pytest.raises(KeyboardInterrupt):
+        death.setattr(index_module, "_write_mark", dies)
+        LocalBlobs.open(folder)
+    assert BlobIndex.open_read_only(folder / INDEX_FILE) is None
+    store = LocalBlobs.open(folder)
+    assert [await store.read(name) for name in names] == [b"first", b"second"]
+    await store.close()
+
+
+async def test_an_index_whose_end_a_reader_holds_back_is_not_called_synced(folder: Path) -> None:
+    store = LocalBlobs.open(folder)
+    store._index._connection.execute("PRAGMA busy_timeout = 0")
+    await store.write(b"first")
+    store.verify()
+    with contextlib.closing(sqlite3.connect(folder / INDEX_FILE, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM blob").fetchone()
+        await store.write(b"second")
+        await store.close()
+        assert (folder / f"{INDEX_FILE}-wal").stat().st_size
+        assert (folder / f"{INDEX_FILE}-state").read_text() == boot_id()
+    assert (await fill(folder, b"second")) == [blob_name(b"second")]
 
 
 async def test_content_that_looks_like_a_record_stays_content(folder: Path) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from events.errors import Gone, NotFound
+from events.errors import Gone, NotFound, StorageUnavailable
 from node.storage.blobs import Start
 from node.storage.erasing import find_doomed, overwrite
-from node.storage.local import LocalBlobs
+from node.storage.index import BlobIndex
+from node.storage.local import LocalBlobs, LocalSettings
 from node.storage.reading import BlobReader
 from node.storage.segments import HEADER_SIZE, header, segment_path
 
@@ -143,3 +144,32 @@ async def test_a_record_whose_erased_header_is_torn_hides_nothing_behind_it(fold
     again = LocalBlobs.open(folder)
     assert [await again.read(name) for name in kept] == KEPT
     await again.close()
+
+
+async def test_a_segment_that_is_lost_stands_in_the_way_of_no_erasure(folder: Path) -> None:
+    store = LocalBlobs.open(folder, LocalSettings(segment_bytes=1))
+    (lost,) = await store.write(b"doomed, but lost")
+    (there,) = await store.write(b"doomed and there")
+    await store.close()
+    segment_path(folder, 1).unlink()
+    store = LocalBlobs.open(folder)
+    assert (await store.erase(doomed)).blobs == 1
+    assert store.has_lost(lost)
+    with pytest.raises(Gone):
+        await store.read(there)
+    await store.close()
+
+
+async def test_an_erasure_that_cannot_see_all_blobs_does_not_say_that_it_is_done(
+    store: LocalBlobs, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, kept = await mixed(store)
+    with monkeypatch.context() as disk, pytest.raises(StorageUnavailable):
+        disk.setattr(BlobIndex, "add", full)
+        await store.erase(doomed)
+    assert (await store.erase(doomed)).blobs == len(gone)
+    await holds(store, gone, kept)
+
+
+def full(*_: object) -> None:
+    raise StorageUnavailable("no room", "the disk is full")

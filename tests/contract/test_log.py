@@ -27,8 +27,9 @@ from events.errors import (
 )
 from events.event import Event, Metadata, Recorded
 from events.log.clock import SystemClock, VirtualClock
+from events.log.journal import SqliteJournal
 from events.log.log import ANY_VERSION, Log, Origin, Write
-from events.log.sqlite_log import SqliteLog
+from events.log.sqlite_log import BATCH, SqliteLog
 
 SMTP = Origin(actor="smtp")
 ROOT = Path(__file__).parents[2]
@@ -328,6 +329,41 @@ async def test_closing_finishes_what_is_under_way_and_ends_subscriptions(open_lo
     log = open_log()
     assert log.head == 500
     await log.close()
+
+
+async def test_who_prepares_many_events_while_the_log_closes_is_refused(log: SqliteLog) -> None:
+    await log.append(pebbles("pond", "ann"), origin=SMTP)
+    orders = [(pebbles("pond", "ann"), SMTP) for _ in range(BATCH)]
+    writing = asyncio.create_task(log.append_all(orders))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await log.close()
+        with pytest.raises(StorageUnavailable):
+            await writing
+
+
+async def test_followers_miss_nothing_whose_writers_were_told_that_the_disk_failed(
+    log: SqliteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = SqliteJournal.commit
+
+    def unheard(journal: SqliteJournal) -> None:
+        commit(journal)
+        raise StorageUnavailable("no", "the answer was lost")
+
+    def unmended(_: SqliteJournal) -> None:
+        raise StorageUnavailable("no", "the disk is away")
+
+    await log.append(pebbles("pond", "ann"), origin=SMTP)
+    with monkeypatch.context() as faults:
+        faults.setattr(SqliteJournal, "commit", unheard)
+        faults.setattr(SqliteJournal, "recover", unmended)
+        with pytest.raises(StorageUnavailable):
+            await log.append(pebbles("pond", "bob"), origin=SMTP)
+    await log.append(pebbles("pond", "eve"), origin=SMTP)
+    assert thrown_by(await log.read(1)) == ["bob", "eve"]
+    async with aclosing(log.subscribe(1)) as batches:
+        assert thrown_by(list(await anext(batches))) == ["bob", "eve"]  # type: ignore[type-var]
 
 
 async def test_a_cancelled_writer_does_not_disturb_its_neighbours(log: Log) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from actors.messages import Execute, Inspect
-from events.errors import Busy, Conflict, Gone, Misconfigured, NotFound
+from events.errors import Busy, Conflict, Gone, Misconfigured, NotFound, StorageUnavailable
 from events.identity import userdb_name
 from events.log.log import Origin
 from events.mail import Recipient
@@ -17,10 +17,12 @@ from events.mailbox import CreateFolder, Mailbox
 from node.accounts import Registration
 from node.core import Core
 from node.crypto.keys import UserKeys
-from node.crypto.vault import Vault, vault_path
+from node.crypto.vault import KeyState, Vault, vault_path
 from node.settings import NodeSettings, Settings
 from node.smtp.ports import SessionFacts
 from node.views import aside_path
+from projections.rebuild import build
+from projections.stores.building import BuildingStore
 
 FACTS = SessionFacts(session="s", client="192.0.2.1", helo="mx.example", esmtp=True, tls="", smtputf8=False)
 RAW = b"From: friend@beta.example\r\nSubject: hello\r\n\r\nnumber %d\r\n"
@@ -138,6 +140,28 @@ async def test_a_rebuild_that_was_under_way_has_to_begin_again(core: Core) -> No
     assert not aside.exists()
 
 
+async def test_an_erasure_whose_files_cannot_be_removed_ends_no_node(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await account(core, "one@alpha.example")
+    keys = core.settings.node.data / "accounts" / "one.json"
+    keys.parent.mkdir()
+    keys.write_text(f'{{"address": "{one.address}"}}')
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(1, "not yours")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "unlink", refused)
+        with pytest.raises(StorageUnavailable, match="not yours"):
+            await core.erasure.erase(one.address, "", "test")
+        await core.erasure.resume()
+    assert core.vault.unfinished() == [(one.address, KeyState.DESTROYED)]
+    await core.erasure.resume()
+    assert core.vault.unfinished() == []
+    assert not keys.exists()
+
+
 async def test_a_node_whose_vault_is_missing_or_another_does_not_start(tmp_path: Path) -> None:
     settings = Settings(node=NodeSettings(data=tmp_path / "data"))
     await Core(settings).close()
@@ -151,3 +175,18 @@ async def test_a_node_whose_vault_is_missing_or_another_does_not_start(tmp_path:
         Core(settings)
     (tmp_path / "moved").replace(path)
     await Core(settings).close()
+
+
+async def test_two_who_put_one_rebuilt_view_in_place_do_not_meet(core: Core) -> None:
+    one = await account(core, "one@alpha.example")
+    await core.dispatcher.reached(core.log.head)
+    aside = BuildingStore.open(aside_path(core.views.folder, "directory"), revs_limit=1)
+    await build(core.views.views["directory"], core.log, aside, 1)
+    await aside.close()
+    first, *others = await asyncio.gather(
+        *(core.views.swap("directory") for _ in range(3)), return_exceptions=True
+    )
+    assert first == core.views.runners["directory"].position
+    assert [type(other) for other in others] == [Misconfigured] * 2
+    assert await core.directory.by_email("one@alpha.example")
+    assert (await core.directory.by_address(one.address)) is not None

@@ -418,6 +418,42 @@ async def test_restarts_are_bounded_and_the_suspended_actor_comes_back_with_what
     await system.close()
 
 
+async def test_a_suspension_ends_in_time_where_the_clock_was_set_back(
+    build: Callable[..., ActorSystem], journal: Journal, clock: VirtualClock
+) -> None:
+    system = build(restarts=2, suspension_seconds=30)
+    for _ in range(3):
+        await system.tell("worker", "a", ValueError("poison"))
+    await turns(50)
+    assert system.suspensions == 1
+    clock.advance(-3600 * SECOND)
+    assert await system.ask("worker", "a", "welcome") == "welcome"
+    await system.close()
+
+
+async def test_failures_far_apart_do_not_suspend_where_the_clock_was_set_back(
+    build: Callable[..., ActorSystem], journal: Journal, clock: VirtualClock
+) -> None:
+    system = build(restarts=2, restart_window_seconds=60)
+    for _ in range(10):
+        await system.tell("worker", "a", ValueError("now and then"))
+        await turns()
+        clock.advance(-61 * SECOND)
+    assert (system.restarts, system.suspensions) == (10, 0)
+
+
+async def test_idle_actors_leave_memory_where_the_clock_was_set_back(
+    build: Callable[..., ActorSystem], clock: VirtualClock
+) -> None:
+    system = build(idle_seconds=900)
+    for key in "abc":
+        await system.ask("plain", key, 1)
+    clock.advance(-3600 * SECOND)
+    await system.ask("plain", "c", 1)
+    assert system.sweep() == 2
+    assert system.active == 1
+
+
 async def test_failures_far_apart_do_not_suspend(
     build: Callable[..., ActorSystem], journal: Journal, clock: VirtualClock
 ) -> None:

@@ -134,6 +134,15 @@ def test_the_low_water_mark_is_the_last_position_before_the_first_open_one(
         water.finish(work.pop())
 
 
+async def test_who_asks_after_the_end_is_not_left_waiting(log: Log) -> None:
+    setup = Setup(log)
+    async with setup.running():
+        pass
+    async with asyncio.timeout(5):
+        with pytest.raises(Busy):
+            await setup.dispatcher.reached(log.head + 1)
+
+
 async def test_each_actor_reacts_in_log_order_and_the_checkpoint_follows(log: Log) -> None:
     setup = Setup(log)
     rng = random.Random(1)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from events.errors import Busy, Gone, Misconfigured
+from events.errors import Busy, Gone, Misconfigured, StorageUnavailable
 from events.log.sealing import SealBroken
 from node.crypto import vault as vault_module
 from node.crypto.vault import KeyState, Vault
@@ -238,3 +238,16 @@ def test_a_file_that_is_no_vault_is_named_and_left_alone(path: Path) -> None:
     other.close()
     with pytest.raises(Misconfigured, match="not a vault"):
         Vault.open(path)
+
+
+def test_closing_waits_for_who_is_at_work_in_another_thread(path: Path) -> None:
+    vault = Vault.open(path)
+    with ThreadPoolExecutor(1) as threads:
+        with vault._lock:
+            closing = threads.submit(vault.close)
+            with pytest.raises(TimeoutError):
+                closing.result(0.05)
+            vault._connection.execute("VACUUM")
+        closing.result(5)
+    with pytest.raises(StorageUnavailable):
+        vault.unfinished()

@@ -69,6 +69,8 @@ class FaultyJournal(SqliteJournal):
     def recover(self) -> None:
         if self.fault == "recover":
             raise StorageUnavailable("no", "recovery failed")
+        if self.fault == "damage":
+            raise CorruptRecord("no", "the end of the log can't be read")
         super().recover()
 
 
@@ -192,6 +194,30 @@ async def test_the_log_goes_on_when_the_disk_is_back(bench: Bench, fault: str) -
     bench.journal.fault = ""
     (record,) = await bench.lay("wall", 1, expected=1)
     assert record.position == 2
+
+
+@pytest.mark.parametrize("others", [0, 3])
+async def test_nobody_waits_for_ever_where_damage_is_met_while_a_failure_is_mended(
+    bench: Bench, others: int
+) -> None:
+    await bench.lay("wall", 1)
+    taken = bench.entry(Write("wall", (BrickLaid(number=2),)))
+    await bench.committer.append(taken)
+    bench.journal.fault = "damage"
+    async with asyncio.timeout(5):
+        told = await asyncio.gather(
+            bench.committer.append(taken),
+            *(bench.lay("wall", 3 + n) for n in range(others)),
+            return_exceptions=True,
+        )
+    assert [type(one) for one in told] == [StorageUnavailable] * (others + 1)
+    assert "can't be read" in told[0].private  # type: ignore[union-attr]
+    # The next one meets it when it begins.
+    with pytest.raises(StorageUnavailable):
+        async with asyncio.timeout(5):
+            await bench.lay("wall", 9)
+    bench.journal.fault = ""
+    assert positions(await bench.lay("wall", 9)) == [3]
 
 
 async def test_a_fault_of_the_program_is_told_to_its_caller_and_to_the_loop(

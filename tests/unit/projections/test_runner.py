@@ -11,7 +11,7 @@ import pytest
 from events.errors import Busy, Conflict, InvalidInput, Misconfigured, NotFound, StorageUnavailable
 from events.event import Event, Recorded
 from events.identity import userdb_name
-from events.log.clock import SystemClock
+from events.log.clock import SystemClock, VirtualClock
 from events.log.log import Write
 from events.log.sqlite_log import SqliteLog
 from events.view import STREAM, ViewEventRetried
@@ -455,6 +455,43 @@ async def test_a_retry_event_for_another_view_or_of_nothing_parked_changes_nothi
         await bench.log.append(Write(STREAM, wishes), origin=ORIGIN)
         await runner.reached(3)
     assert await bench.store.digest() == before
+
+
+async def test_the_rate_makes_sense_again_at_once_where_the_clock_was_set_back(bench: Bench) -> None:
+    clock = VirtualClock()
+    runner = Runner(UserDatabases(bench.blobs), bench.store, bench.log, clock=clock)
+    async with running(runner):
+        for _ in range(3):
+            await bench.append(message_filed(bench.blobs))
+            await runner.reached(bench.log.head)
+            clock.advance(1000)
+        clock.advance(-3_600_000)
+        await bench.append(message_filed(bench.blobs))
+        await runner.reached(bench.log.head)
+        clock.advance(1000)
+        await bench.append(message_filed(bench.blobs))
+        await runner.reached(bench.log.head)
+        assert runner.rate == 1.0
+
+
+@pytest.mark.parametrize("patient", [True, False])
+async def test_who_stops_waiting_just_when_it_comes_about_is_told_no_nonsense(
+    bench: Bench, patient: bool
+) -> None:
+    runner = bench.runner()
+    loop, handles = asyncio.get_running_loop(), []
+    waiting = asyncio.create_task(runner.reached(1, timeout=None if patient else 0.05))
+    await asyncio.sleep(0)
+
+    def go() -> None:
+        # In one turn of the loop: the caller leaves, and the batch that it waits for is written.
+        if patient:
+            waiting.cancel()
+        runner._written(1)
+
+    handles.append(loop.call_later(0.05, go))
+    (outcome,) = await asyncio.gather(waiting, return_exceptions=True)
+    assert outcome is None or isinstance(outcome, (asyncio.CancelledError, Busy))
 
 
 async def test_the_rate_is_that_of_the_last_seconds(bench: Bench) -> None:
