@@ -104,6 +104,11 @@ class _Cell:
     def idle(self) -> bool:
         return self.activating is None and not self.suspended_until and self.actor.idle
 
+    @property
+    def at_work(self) -> bool:
+        """Whether it does something now, or is about to; a suspended one does nothing for some time."""
+        return not self.idle and not self.suspended_until
+
     def begin(self) -> None:
         """Launch the object; it gets messages when `on_activate` is through."""
         self.system.activations += 1
@@ -184,6 +189,7 @@ class _Cell:
         self.suspended_until = self.system.clock.now() + int(seconds * 1000)
         self._refuse_asks(self.suspended())
         self._resume_later(seconds)
+        self.system.notify()
 
     def suspended(self) -> Busy:
         """Say why messages are refused now."""
@@ -441,12 +447,13 @@ class ActorSystem:
     async def drain(self) -> None:
         """Stop accepting from outside and return when all queued work is done.
 
-        Actors may still message each other meanwhile. Suspended ones are waited for.
+        Actors may still message each other meanwhile. Suspended ones are not waited for: it would take longer
+        than a stop should, and the log brings back what they were told.
         """
         self._accepting = False
-        while busy := [cell for cell in self._cells.values() if not cell.idle]:
+        while busy := [cell for cell in self._cells.values() if cell.at_work]:
             for cell in busy:
-                while self._cells.get((cell.kind, cell.key)) is cell and not cell.idle:
+                while self._cells.get((cell.kind, cell.key)) is cell and cell.at_work:
                     await self._watch()
 
     async def close(self) -> None:

@@ -505,6 +505,24 @@ async def test_drain_finishes_queued_work_and_the_messages_it_causes_but_accepts
     assert journal.handled == {key: list(range(10)) for key in ("a", "end", "asked")}
 
 
+async def test_drain_does_not_wait_for_an_actor_that_is_suspended(
+    build: Callable[..., ActorSystem], journal: Journal
+) -> None:
+    system = build(restarts=2, suspension_seconds=30)
+    journal.gate.clear()
+    for _ in range(3):
+        await system.tell("worker", "a", ValueError("poison"))
+    await system.tell("worker", "a", "behind")
+    draining = asyncio.create_task(system.drain())
+    await turns()
+    assert not draining.done()
+    journal.gate.set()
+    await asyncio.wait_for(draining, 10)
+    assert system.suspensions == 1
+    await system.close()
+    assert [failed.message for failed in journal.failed][-1] == "behind"
+
+
 async def test_close_loses_nothing_in_silence(build: Callable[..., ActorSystem], journal: Journal) -> None:
     system = build()
     journal.gate.clear()
