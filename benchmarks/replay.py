@@ -9,6 +9,7 @@ is made from its stream as an actor does when it is activated, read from disk; a
 from __future__ import annotations
 
 import asyncio
+import gc
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -26,6 +27,7 @@ from events.log.log import Origin, Write
 from events.log.sqlite_log import SqliteLog
 from events.mailbox import MessageFiled
 from events.policy import Folder, Reason, Transport
+from node.daemon import GC_THRESHOLDS
 
 IN_FLIGHT = {1: 2_000, 10: 10_000, 100: 60_000}
 """Writers at once, and how many events they append together."""
@@ -214,4 +216,7 @@ def show(figures: Figures) -> None:
 
 
 if __name__ == "__main__":
+    # As the daemon does: the collector's defaults are not what the log runs under.
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     run("replay", measure, show)
