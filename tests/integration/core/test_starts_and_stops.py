@@ -49,9 +49,10 @@ async def test_a_start_that_fails_says_why_and_one_that_succeeds_goes_on(
 
     settings = settings_of(tmp_path)
     daemon = Daemon(settings)
-    with monkeypatch.context() as start, pytest.raises(StorageUnavailable, match="away"):
+    with monkeypatch.context() as start:
         start.setattr(Views, "prepare", fails)
-        await daemon_module._started(daemon, asyncio.Event())
+        with pytest.raises(StorageUnavailable, match="away"):
+            await daemon_module._started(daemon, asyncio.Event())
     await daemon.stop()
     daemon = Daemon(settings)
     assert await daemon_module._started(daemon, asyncio.Event())
@@ -67,7 +68,8 @@ async def test_what_fails_at_a_stop_keeps_nothing_else_from_being_let_go_of(
     settings = settings_of(tmp_path)
     daemon = Daemon(settings)
     await daemon.start()
-    with monkeypatch.context() as disk, pytest.raises(StorageUnavailable, match="is full"):
+    with monkeypatch.context() as disk:
         disk.setattr(BlobIndex, "close_synced", full)
-        await daemon.stop()
+        with pytest.raises(StorageUnavailable, match="is full"):
+            await daemon.stop()
     await Core(settings).close()
