@@ -362,8 +362,8 @@ async def test_followers_miss_nothing_whose_writers_were_told_that_the_disk_fail
             await log.append(pebbles("pond", "bob"), origin=SMTP)
     await log.append(pebbles("pond", "eve"), origin=SMTP)
     assert thrown_by(await log.read(1)) == ["bob", "eve"]
-    async with aclosing(log.subscribe(1)) as batches:
-        assert thrown_by(list(await anext(batches))) == ["bob", "eve"]  # type: ignore[type-var]
+    async with aclosing(log.subscribe(1)) as batches:  # type: ignore[type-var]
+        assert thrown_by(list(await anext(batches))) == ["bob", "eve"]
 
 
 async def test_a_cancelled_writer_does_not_disturb_its_neighbours(log: Log) -> None:
