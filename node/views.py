@@ -15,7 +15,7 @@ from projections.directory import Directory
 from projections.feeder import ParkingStore
 from projections.outbox import Outbox
 from projections.rebuild import build
-from projections.runner import Runner, RunnerLimits
+from projections.runner import RebuildNeeded, Runner, RunnerLimits
 from projections.statistics import Statistics
 from projections.stores.building import BuildingStore
 from projections.stores.embedded import EmbeddedStore
@@ -36,6 +36,9 @@ COUCHDB_PAUSE_SECONDS = 1.0
 
 COUCHDB_PAUSE_MOST_SECONDS = 60.0
 """… up to this."""
+
+COUCHDB_ANEW = "remove the node's databases there, or set another couchdb.prefix"
+"""What an operator does about databases that can't be continued: no command makes them again."""
 
 DOORS_ASK = frozenset(("directory", "userdb"))
 """Views whose answers clients and senders act on."""
@@ -116,7 +119,8 @@ class Views:
     async def feed_couchdb(self, name: str, url: str, prefix: str) -> None:
         """Feed a view into a CouchDB until the node stops; one that does not answer is asked again.
 
-        Raises Misconfigured when the server refuses us.
+        Raises Misconfigured when the server refuses us from the beginning. One that does so later, or whose
+        databases can't be continued, is reported and asked again: mail does not wait for it.
         """
         # Imported here: an HTTP client takes a third of a second and 20 MB, and most nodes feed no CouchDB.
         from projections.stores.couchdb import CouchdbStore
@@ -131,9 +135,17 @@ class Views:
                 _messages.warning("CouchDB does not answer", view=name, error=str(error), again_in=pause)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, COUCHDB_PAUSE_MOST_SECONDS)
-        runner = Runner(self.views[name], self.couchdb[name], self._log, self._limits)
-        self.runners[f"couchdb/{name}"] = runner
-        await runner.run()
+        while True:
+            runner = Runner(self.views[name], self.couchdb[name], self._log, self._limits)
+            self.runners[f"couchdb/{name}"] = runner
+            try:
+                await runner.run()
+            except Misconfigured as error:
+                advice = COUCHDB_ANEW if isinstance(error, RebuildNeeded) else ""
+                _messages.error("CouchDB is not fed", view=name, error=str(error), advice=advice)
+                await asyncio.sleep(COUCHDB_PAUSE_MOST_SECONDS)
+            else:
+                return
 
     async def prepare(self) -> None:
         """Make views again that can't be continued, and bring those up to date that the doors will ask.

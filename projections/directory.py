@@ -111,7 +111,7 @@ class Directory:
     """
 
     name = "directory"
-    schema = 1
+    schema = 2
     types = frozenset(
         event.__name__
         for event in (
@@ -178,13 +178,20 @@ class _Desk:
             await self.put(PROFILES, self._address, profile),
         ]
 
-    async def move(self, moved: AccountMoved) -> list[Change]:
-        """Let the account have another email, and the documents that go with it."""
+    async def move(self, moved: AccountMoved) -> list[Effect]:
+        """Let the account have another email, and the documents that go with it.
+
+        What its former home had issued goes: an erasure would not know of it any more.
+        """
         credential = _parsed(moved.credential)
+        entry = _decoded(await self._documents.get(ACCOUNTS, self._address), AccountEntry)
+        own = {(MAPPING, mapping_id(moved.email_hash)), (CREDENTIALS, str(credential["id"]))}
+        former = [place for place in _issued(entry) if place not in own] if entry else []
         known = await self._profile()
         profile = msgspec.structs.replace(known, domain=email_domain(moved.email), modified=moved.moved_at)
         mapping = {"encryptedEmail": moved.email_hash, "address": moved.address}
         return [
+            *(Forget(database=name, id=ident) for name, ident in former),
             await self.edit_account(
                 email=moved.email, email_hash=moved.email_hash, credentials=(str(credential["id"]),)
             ),
@@ -227,9 +234,16 @@ def _traces(entry: AccountEntry) -> list[tuple[str, str]]:
     return [
         (ACCOUNTS, entry.address),
         (EMAILS, entry.email),
-        (MAPPING, mapping_id(entry.email_hash)),
         (DIDS, str(mailio_did(entry.address))),
         (PROFILES, entry.address),
+        *_issued(entry),
+    ]
+
+
+def _issued(entry: AccountEntry) -> list[tuple[str, str]]:
+    """Return (database, id) of the documents whose ids follow from an account's home."""
+    return [
+        (MAPPING, mapping_id(entry.email_hash)),
         *((CREDENTIALS, credential) for credential in entry.credentials),
     ]
 

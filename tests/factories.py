@@ -14,6 +14,7 @@ from events import account, mailbox
 from events.account import (
     AccountDisabled,
     AccountEnabled,
+    AccountMoved,
     AccountOpened,
     DatabasePasswordChanged,
     EmailClaimed,
@@ -175,6 +176,18 @@ def account_opened(**members: Any) -> AccountOpened:
 
 def email_claimed(email: str = EMAIL, address: str = OWNER) -> EmailClaimed:
     return EmailClaimed(email=email, address=address)
+
+
+def account_moved(**members: Any) -> AccountMoved:
+    given: dict[str, Any] = {
+        "address": OWNER,
+        "email": "someone@new.example",
+        "email_hash": base64.b64encode(hashlib.sha256(b"someone new").digest()).decode(),
+        "did_document": f'{{"id":"did:mailio:{OWNER}"}}',
+        "credential": '{"id":"credential-of-the-new-home","type":["VerifiableCredential"]}',
+        "moved_at": TIME + 3,
+    }
+    return AccountMoved(**given | members)
 
 
 def account_disabled(reason: str = "") -> AccountDisabled:

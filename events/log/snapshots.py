@@ -34,10 +34,15 @@ class SqliteSnapshots:
     def __init__(self, path: Path) -> None:
         """Open or make the file. Raises Misconfigured if the folder is missing or can't be written."""
         self._path = path
+        self._lost = False
         self._connection = self._open()
 
     async def load(self, stream: str, schema: int) -> tuple[int, bytes] | None:
-        """Return (version, state) of the newest snapshot taken with this state schema."""
+        """Return (version, state) of the newest snapshot taken with this state schema.
+
+        Raises StorageUnavailable.
+        """
+        self._come_back()
         try:
             row = self._connection.execute(_LOAD, (stream, schema)).fetchone()
         except sqlite3.DatabaseError as error:
@@ -53,6 +58,7 @@ class SqliteSnapshots:
 
         Raises StorageUnavailable when the disk refuses: the caller goes on without the snapshot.
         """
+        self._come_back()
         row = (stream, schema, version, _digest(stream, version, schema, state), state)
         try:
             self._connection.execute(_SAVE, row)
@@ -71,6 +77,7 @@ class SqliteSnapshots:
 
     def close(self) -> None:
         """Release the file."""
+        self._lost = False
         self._connection.close()
 
     def _open(self) -> sqlite3.Connection:
@@ -99,11 +106,18 @@ class SqliteSnapshots:
             raise StorageUnavailable("snapshots are not available now", repr(error)) from error
         self._begin_anew()
 
+    def _come_back(self) -> None:
+        """Begin anew where an earlier try has failed, which left no file open."""
+        if self._lost:
+            self._begin_anew()
+
     def _begin_anew(self) -> None:
+        self._lost = True
         self._connection.close()
         try:
             self._delete()
             self._connection = self._connect()
+            self._lost = False
         except (OSError, sqlite3.Error) as again:
             raise StorageUnavailable("snapshots are not available now", repr(again)) from again
 

@@ -124,11 +124,14 @@ class _Ahead:
 def _header_problem(folder: Path, entry: Entry) -> str:
     """Say what is wrong with a header: the index can do without it, but could not be made again from it."""
     place = entry.place
-    fd = os.open(segment_path(folder, place.segment), os.O_RDONLY | os.O_CLOEXEC)
     try:
-        found = parse_header(os.pread(fd, HEADER_SIZE, place.offset))
-    finally:
-        os.close(fd)
+        fd = os.open(segment_path(folder, place.segment), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            found = parse_header(os.pread(fd, HEADER_SIZE, place.offset))
+        finally:
+            os.close(fd)
+    except OSError as error:
+        return _corrupt(entry.name, place, f"the record's header can't be read: {error}").private
     sound = found is not None and (found.digest, found.length) == (entry.name, place.length)
     return "" if sound else _corrupt(entry.name, place, "the record's header has changed").private
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
 import resource
@@ -410,6 +411,27 @@ async def test_a_flipped_byte_is_found_by_reading_and_names_the_blob(folder: Pat
         problems = [(checked.name, bool(checked.problem)) for checked in store.verify()]
         assert problems == [(names[0], True), (names[1], False), (names[2], False)]
         await store.close()
+
+
+async def test_a_header_that_the_disk_cannot_read_is_named_and_the_check_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = await fill(folder, b"first", b"second")
+    pread = os.pread
+
+    def rotten(fd: int, count: int, offset: int) -> bytes:
+        if (count, offset) == (HEADER_SIZE, 0):
+            raise OSError(errno.EIO, "Input/output error")
+        return pread(fd, count, offset)
+
+    store = LocalBlobs.open(folder)
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "pread", rotten)
+        problems = [(checked.name, checked.problem) for checked in store.verify()]
+    assert [name for name, _ in problems] == names
+    assert "Input/output error" in problems[0][1]
+    assert not problems[1][1]
+    await store.close()
 
 
 async def test_damaged_content_that_comes_again_is_stored_anew(folder: Path) -> None:

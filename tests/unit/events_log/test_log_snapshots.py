@@ -85,3 +85,28 @@ async def test_a_full_disk_is_reported_and_nothing_is_thrown_away(snapshots: Sql
 def test_a_missing_folder_is_the_operators_to_mend(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured):
         SqliteSnapshots(tmp_path / "nowhere" / "snapshots.db")
+
+
+async def test_snapshots_come_back_after_a_disk_that_failed_while_they_were_cleared(
+    snapshots: SqliteSnapshots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await snapshots.save("mailbox/a", 10, 1, b"ten")
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(5, "the disk is away")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "unlink", refused)
+        with pytest.raises(StorageUnavailable):
+            await snapshots.clear()
+        with pytest.raises(StorageUnavailable):
+            await snapshots.load("mailbox/a", 1)
+    assert await snapshots.load("mailbox/a", 1) is None
+    await snapshots.save("mailbox/a", 20, 1, b"twenty")
+    assert await snapshots.load("mailbox/a", 1) == (20, b"twenty")
+
+
+async def test_closed_snapshots_stay_closed(snapshots: SqliteSnapshots) -> None:
+    snapshots.close()
+    with pytest.raises(StorageUnavailable):
+        await snapshots.save("mailbox/a", 1, 1, b"one")

@@ -10,7 +10,7 @@ import pytest
 from events.account import AccountErased
 from events.errors import Gone
 from events.event import Erased, Event
-from projections.directory import Directory
+from projections.directory import CREDENTIALS, MAPPING, Directory
 from projections.statistics import Statistics
 from projections.stores.embedded import EmbeddedStore
 from projections.userdb import UserDatabases
@@ -19,6 +19,7 @@ from tests.factories import (
     OTHER,
     OWNER,
     Blobs,
+    account_moved,
     account_opened,
     document_written,
     email_claimed,
@@ -62,6 +63,26 @@ async def test_the_live_view_equals_one_that_is_built_when_the_key_is_gone(
         digests.append((await store.digest(), await store.databases(), await store.parked()))
         await store.close()
     assert digests[0] == digests[1]
+
+
+async def test_an_account_that_moved_here_leaves_nothing_of_its_former_home(store: EmbeddedStore) -> None:
+    fed = Fed(Directory(), store)
+    moved = account_moved()
+    await fed.take(email_claimed(moved.email), account_opened(), moved, stream=f"account-{OWNER}")
+    for database in (MAPPING, CREDENTIALS):
+        assert len([document.id async for document in store.documents(database)]) == 1
+    await fed.take(GONE, stream=f"account-{OWNER}")
+    assert list(await store.databases()) == []
+    assert await store.parked() == {}
+
+
+async def test_an_account_that_moves_under_the_same_names_keeps_its_documents(store: EmbeddedStore) -> None:
+    fed = Fed(Directory(), store)
+    opened = account_opened()
+    moved = account_moved(email_hash=opened.email_hash, credential=opened.credential)
+    await fed.take(opened, moved, stream=f"account-{OWNER}")
+    for database in (MAPPING, CREDENTIALS):
+        assert len([document.id async for document in store.documents(database)]) == 1
 
 
 async def test_an_event_whose_blob_was_erased_meanwhile_is_passed_over(
