@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -452,6 +453,8 @@ def _data_folder(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise Misconfigured(f"{folder}: the data folder can't be made: {error.strerror}") from error
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise Misconfigured(f"{folder}: the data folder is another user's: run this as the one who owns it")
     if (folder / RESTORING).exists():
         raise Misconfigured(f"{folder}: a restore was interrupted here: run `mailio-node restore` again")
     return folder

@@ -239,7 +239,7 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise Misconfigured(f"{file}: no such file; `mailio-node init` writes a commented one") from None
+        raise Misconfigured(f"{file}: no such file; `mailio-node --config {file} init` writes one") from None
     except (OSError, UnicodeDecodeError) as error:
         raise Misconfigured(f"{file}: can't be read: {error}") from error
     except tomllib.TOMLDecodeError as error:

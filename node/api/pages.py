@@ -20,7 +20,8 @@ _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;"
     "color:#222;background:#fff}h2{margin-top:2rem;text-transform:capitalize}"
     "table{border-collapse:collapse;width:100%}td{border-top:1px solid #ddd;padding:.3rem .6rem .3rem 0;"
-    "vertical-align:top}code{font-size:.9em}td:last-child{color:#555}"
+    "vertical-align:top}code{font-size:.9em;overflow-wrap:anywhere}td:first-child code{overflow-wrap:normal}"
+    "td:last-child{color:#555}"
     "@media(prefers-color-scheme:dark){body{background:#161616;color:#ddd}a{color:#8bf}"
     "td{border-color:#333}td:last-child{color:#aaa}}"
 )

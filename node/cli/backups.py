@@ -88,7 +88,8 @@ def restore(
     console.print(f"node {printable(done.node)}, {printable(done.domain)}")
     if done.configuration:
         console.print(f"the configuration as it was: {done.configuration}", soft_wrap=True)
-    console.print("next: mailio-node doctor, then mailio-node run")
+    first = "a configuration whose node.data is this folder, " if into is not None else ""
+    console.print(f"next: {first}mailio-node doctor, then mailio-node run")
 
 
 def verify_backup(ours: Context, folder: Path, point: str | None, *, as_json: bool) -> None:

@@ -196,8 +196,8 @@ def _request(
         "Content-Type": "application/json",
     }
     data = None if body is None else json.dumps(body).encode()
-    url = f"http://{ours.settings.http.listen}{path}"
-    request = urllib.request.Request(url, data, headers, method=method)
+    door = f"http://{ours.settings.http.listen}"
+    request = urllib.request.Request(door + path, data, headers, method=method)  # noqa: S310
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:  # noqa: S310
             return json.load(answer)
@@ -206,7 +206,8 @@ def _request(
             return None
         raise _refusal(error) from None
     except (OSError, HTTPException, ValueError) as error:
-        raise Misconfigured(f"no node answers at {url}: {error}; start it with `mailio-node run`") from None
+        why = getattr(error, "reason", error)
+        raise Misconfigured(f"no node answers at {door}: {why}; start it with `mailio-node run`") from None
 
 
 def _refusal(error: urllib.error.HTTPError) -> MailioError:
@@ -215,5 +216,7 @@ def _refusal(error: urllib.error.HTTPError) -> MailioError:
         text = str(told.get("reason") or told.get("message") or told)
     except ValueError:
         text = error.reason
+    if error.code == 401:
+        text += " Is the password in the key file older than the last `mailio-node account password`?"
     kinds = {400: InvalidInput, 403: Forbidden, 429: Busy, 503: Busy}
     return kinds.get(error.code, DoorAnswered)(f"the node answered {error.code}: {text}")

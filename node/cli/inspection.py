@@ -108,7 +108,7 @@ def _print_report(report: dict[str, Any]) -> None:
     for kept in report["kept"]:
         verdict = kept["problem"] or f"the log contains its history, up to position {kept['position']}"
         lines.append(f"{kept['file']}: {verdict}")
-    erased = f" and {report['erasedBlobs']} erased ones" if report["erasedBlobs"] else ""
+    erased = f" and {report['erasedBlobs']} erased" if report["erasedBlobs"] else ""
     lines.append(f"blobs: {report['blobs']} blobs{erased}, {report['blobState']}")
     for line in lines:
         console.print(printable(line), markup=False, soft_wrap=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from events.errors import NotFound
 from node.cli.context import context_of
-from node.cli.output import print_json, progress
+from node.cli.output import complain, print_json, progress
 
 app = typer.Typer(help="Show, follow and search the records of the log; sign it.", no_args_is_help=True)
 
@@ -121,7 +122,16 @@ def grep(  # noqa: PLR0917 - the options of one command
         with progress("searching", between_lines=True) as told:
             found = print_all(search(reader, codec, wanted, told), as_json=as_json)
     if not found:
+        _name_unknown(wanted.types)
         raise typer.Exit(1)
+
+
+def _name_unknown(types: Sequence[str]) -> None:
+    """Say which of these types this program does not have: they may be misspelt, or a newer program's."""
+    from events.types import known_types
+
+    for name in sorted(set(types) - known_types().keys()):
+        complain(f"this program knows no event type {name}")
 
 
 @app.command()

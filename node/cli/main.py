@@ -60,6 +60,14 @@ backups.register(app)
 archives.register(accounts.app)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"mailio-node {version('mailio-node')}")
+        raise typer.Exit
+
+
 @app.callback()
 def configure(
     context: typer.Context,
@@ -72,6 +80,12 @@ def configure(
             show_default=False,
         ),
     ] = None,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the program's version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
 ) -> None:
     """Run and look after a Mailio node.
 

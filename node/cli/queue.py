@@ -47,7 +47,11 @@ def _row(one: dict[str, Any]) -> tuple[object, ...]:
 
 
 @app.command()
-def show(context: typer.Context, delivery_id: Id, as_json: Json = False) -> None:
+def show(
+    context: typer.Context,
+    delivery_id: Annotated[str, typer.Argument(help="Id from `mailio-node queue list`.")],
+    as_json: Json = False,
+) -> None:
     """Show one delivery and all that happened to it, also when it has ended.
 
     Example: mailio-node queue show beta.example:01a2…

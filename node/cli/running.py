@@ -29,7 +29,7 @@ def init(context: typer.Context) -> None:
     file = context_of(context).file
     if not write_configuration(file):
         raise Misconfigured(f"{file}: exists already; edit it, or name another file with --config")
-    console.print(f"wrote {file}; next: mailio-node run")
+    console.print(f"wrote {file}; next: mailio-node --config {file} run", markup=False, soft_wrap=True)
 
 
 def write_configuration(file: Path) -> bool:

@@ -265,7 +265,9 @@ def load_server_keys(path: Path) -> ServerKeys:
     try:
         content = msgspec.json.decode(_read_private_file(path), type=_KeyFile)
     except FileNotFoundError:
-        raise Misconfigured(f"{path}: there is no key file here: create one with the key command") from None
+        raise Misconfigured(
+            f"{path}: no key file: a backup has it; of a new node the first `mailio-node run` makes it"
+        ) from None
     except OSError as error:
         raise Misconfigured(f"{path}: the key file can't be read: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeError):
