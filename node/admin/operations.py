@@ -187,11 +187,10 @@ async def mailbox_list(core: Core, arguments: Arguments) -> AsyncIterator[Answer
 async def status(core: Core, arguments: Arguments) -> AsyncIterator[Answer]:
     """Tell how far everything has come."""
     head = core.log.head
-    # A runner of a node that was started for this question has hardly begun: its store knows better.
-    positions = {
-        name: max(runner.position, await core.views.stores[name].checkpoint())
-        for name, runner in core.views.runners.items()
-    }
+    positions = {name: runner.position for name, runner in core.views.runners.items()}
+    for name, store in core.views.stores.items():
+        # A runner of a node that was started for this question has hardly begun: its store knows better.
+        positions[name] = max(positions[name], await store.checkpoint())
     parked = [await store.parked() for store in core.views.everywhere.values()]
     yield {
         "head": head,
