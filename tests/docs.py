@@ -22,7 +22,8 @@ def commands_page() -> str:
         "# Commands",
         "",
         "Generated from the program by `make docs`. Exit codes: 0 done, 1 the operation failed or found faults,",
-        "2 wrong usage, 75 try again later, 78 the configuration or the environment has to be changed.",
+        "2 wrong usage, 75 try again later, 78 the configuration or the environment has to be changed,",
+        "130 Ctrl-C.",
         "",
     ]
     lines += _command(root, "mailio-node")

@@ -1,7 +1,8 @@
 """`mailio-node`: the commands, the configuration they use, and how they end.
 
 Exit codes follow sysexits.h where it has a fitting one: 0 done, 1 the operation failed or found faults,
-2 wrong usage, 75 try again later, 78 the configuration or the environment has to be changed.
+2 wrong usage, 75 try again later, 78 the configuration or the environment has to be changed,
+130 Ctrl-C.
 """
 
 from __future__ import annotations
