@@ -1,8 +1,8 @@
 """Making a point: log first, then blobs, then keys, then the configuration, in the end the manifest.
 
 An event is written after the blobs and keys that it needs. What is copied later than the log therefore holds
-everything that the copied log mentions, whatever the node goes on writing meanwhile; all but the raw message of
-a mailbox that seals, if it is filed, and so overwritten, between the two copies (docs/encryption.md).
+everything that the copied log mentions, whatever the node goes on writing meanwhile; all but the raw message
+for a mailbox that seals, if it is filed, and so overwritten, between the two copies (docs/encryption.md).
 """
 
 from __future__ import annotations
