@@ -103,7 +103,7 @@ def test_a_missing_configuration_says_how_to_write_one(stopped: Daemon) -> None:
     stopped.file.unlink()
     done = stopped.command("status", check=False)
     assert done.returncode == CONFIGURATION
-    assert "mailio-node init" in one_line(done)
+    assert f"mailio-node --config {stopped.file} init" in one_line(done)
 
 
 def test_a_log_of_a_newer_program_is_left_alone(daemon: Daemon) -> None:

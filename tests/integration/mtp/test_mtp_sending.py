@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from aiohttp import BasicAuth
+from aiohttp import encode_basic_auth
 
 from events.attempt import Outcome
 from events.delivery import Delivery, Phase
@@ -282,7 +282,8 @@ async def test_a_recipient_who_knows_a_messages_id_can_not_take_it_back(world: W
     }
     assert alpha.node is not None
     path = f"/{database(eve)}/delivery:{ident}"
-    written = await alpha.node.http.put(path, json=planted, auth=BasicAuth(eve.address, PASSWORD))
+    headers = {"Authorization": encode_basic_auth(eve.address, PASSWORD)}
+    written = await alpha.node.http.put(path, json=planted, headers=headers)
     assert written.status == 201, await written.text()
     for _ in range(20):
         answer = await alpha.node.call(

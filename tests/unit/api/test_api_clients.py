@@ -73,7 +73,7 @@ def test_what_is_too_long_for_an_address_is_none_and_is_not_remembered(remote: s
 
 def test_what_strangers_call_themselves_is_remembered_of_some_only() -> None:
     for number in range(KEPT + 100):
-        key(f"2001:db8:{number:x}::1")
+        _key(_read(f"2001:db8:{number:x}::1"))
     assert _read.cache_info().currsize == _key.cache_info().currsize == KEPT
 
 
