@@ -313,8 +313,7 @@ def initial(key: str) -> Delivery:
 def decide(state: Delivery, command: Command) -> Sequence[DeliveryEvent]:
     """Say what happens. Nothing does where the command comes too late or twice.
 
-    Raises NotFound for what was never scheduled or is somebody else's, Conflict when an operator or sender
-    asks too late.
+    Raises NotFound for what was never scheduled or is somebody else's, Conflict where it is asked too late.
     """
     if isinstance(command, Schedule):
         return [] if state.version else [command.promise]
