@@ -190,6 +190,7 @@ def test_threads_that_read_the_same_vault_do_not_trip_over_each_other(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vault_module, "CACHED", 2)
+    monkeypatch.setattr(vault_module, "CACHED_BESIDE_COPY", 2)
     monkeypatch.setattr(vault_module, "COPIED_AFTER", 3)
     writer = Vault.open(path)
     known = [writer.key_of(f"owner-{number}").id for number in range(12)]
