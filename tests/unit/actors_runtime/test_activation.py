@@ -397,12 +397,17 @@ async def test_an_actor_whose_room_was_just_given_away_is_not_idle(
     assert passivated == [0]
 
 
+async def fail_too_often(system: ActorSystem) -> None:
+    """Tell the worker `a` what it fails of, once more than it may be restarted (twice)."""
+    for _ in range(3):
+        await system.tell("worker", "a", ValueError("poison"))
+
+
 async def test_restarts_are_bounded_and_the_suspended_actor_comes_back_with_what_it_was_told(
     build: Callable[..., ActorSystem], journal: Journal, clock: VirtualClock
 ) -> None:
     system = build(restarts=2, suspension_seconds=30)
-    for _ in range(3):
-        await system.tell("worker", "a", ValueError("poison"))
+    await fail_too_often(system)
     await system.tell("worker", "a", "behind")
     await turns(50)
     assert system.suspensions == 1
@@ -422,8 +427,7 @@ async def test_a_suspension_ends_in_time_where_the_clock_was_set_back(
     build: Callable[..., ActorSystem], journal: Journal, clock: VirtualClock
 ) -> None:
     system = build(restarts=2, suspension_seconds=30)
-    for _ in range(3):
-        await system.tell("worker", "a", ValueError("poison"))
+    await fail_too_often(system)
     await turns(50)
     assert system.suspensions == 1
     clock.advance(-3600 * SECOND)
@@ -510,8 +514,7 @@ async def test_drain_does_not_wait_for_an_actor_that_is_suspended(
 ) -> None:
     system = build(restarts=2, suspension_seconds=30)
     journal.gate.clear()
-    for _ in range(3):
-        await system.tell("worker", "a", ValueError("poison"))
+    await fail_too_often(system)
     await system.tell("worker", "a", "behind")
     draining = asyncio.create_task(system.drain())
     await turns()
